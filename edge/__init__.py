@@ -1,0 +1,1 @@
+"""The firmware of the terminal: session rules, vision, evidence, drivers and the two processes."""

@@ -1,0 +1,1 @@
+"""Hardware, each behind a small protocol: camera, document portrait, board."""

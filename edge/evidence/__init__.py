@@ -1,0 +1,1 @@
+"""Results to signed bytes: claims, COSE, messages, keys and the journal."""

@@ -1,0 +1,1 @@
+"""Identity of the terminal: keys, certificates, enrolment."""

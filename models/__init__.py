@@ -1,0 +1,1 @@
+"""The default model pack (data), how it was made and how good it is."""

@@ -1,0 +1,1 @@
+"""How each model of the pack was made: resumable commands, checkpoints outside git."""

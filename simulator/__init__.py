@@ -1,0 +1,1 @@
+"""The desktop simulator: person, camera, attacks, broker and reference carrier."""

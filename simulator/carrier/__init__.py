@@ -1,0 +1,1 @@
+"""The reference carrier: challenges, verification, receipts, alarms."""

@@ -1,0 +1,1 @@
+"""A parametric 3-D head: mesh, appearance, motion, render."""
