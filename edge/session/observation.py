@@ -1,0 +1,71 @@
+"""What one frame said: frozen numbers, no pixels. Judging them belongs to the other files of this room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.session.comparison import Template
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """Which frame it was and how the sensor took it. `exposure_us` and `gain` are None where the source cannot say."""
+
+    index: int
+    t_s: float  # sensor timestamp, seconds, monotonic within the source
+    width: int
+    height: int
+    exposure_us: int | None = None
+    gain: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPose:
+    """Degrees. yaw > 0: nose to the right of the unmirrored picture; pitch > 0: looks up; roll > 0: tilts clockwise."""
+
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceQuality:
+    """Measured on the face area of the frame, after ISO/IEC 29794-5; judged in quality.py."""
+
+    brightness: float  # mean luma of the face, 0..1
+    contrast: float  # standard deviation of that luma, 0..0.5
+    sharpness: float  # variance of the Laplacian of the aligned 112 x 112 grey face, 0..inf
+    saturated: float  # share of face pixels at the ends of the range, 0..1
+    surround: float  # mean luma of the frame outside the face, 0..1
+    side_light: float  # |left - right| mean luma of the face halves, 0..1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceSeen:
+    """The largest face of the frame. Coordinates are pixels of the full frame."""
+
+    box: tuple[float, float, float, float]  # x, y, width, height
+    detector_score: float  # 0..1
+    presence: float  # landmark model's probability that this is a face, 0..1
+    points: FloatArray  # (138, 2), see points.py
+    pose: HeadPose
+    eye_openness: tuple[float, float]  # subject's right, left; 0 closed, 1 open in the population's mean
+    mouth_openness: float  # 0 closed, about 1 wide open
+    quality: FaceQuality
+    bona_fide: float | None = None  # passive model's probability 0..1; None: not run on this frame
+    template: Template | None = None  # None: not asked for on this frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One frame. `face_count` counts what the detector saw last; `face` is None where there is none."""
+
+    frame: FrameInfo
+    face_count: int
+    face: FaceSeen | None
+    luma: float = 0.0  # mean luma of the whole frame, 0..1: the sensor challenge reads it
