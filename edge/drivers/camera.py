@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.config import CameraSettings
+from edge.errors import CameraError, ConfigError
 from edge.session.observation import FrameInfo
 
 Image = npt.NDArray[np.uint8]
@@ -51,3 +54,34 @@ class FrameSource(Protocol):
     def close(self) -> None:
         """Let go of the device; safe to call twice."""
         ...
+
+
+def open_source(settings: CameraSettings) -> FrameSource:
+    """The camera that the settings name. CameraError when it is absent, ConfigError when the name means nothing."""
+    kind, _, name = settings.source.partition(":")
+    if kind == "picamera2":
+        from edge.drivers.picamera import PiCameraSource
+
+        return PiCameraSource(width=settings.width, height=settings.height, fps=settings.fps)
+    if kind in {"v4l2", "file"} and name:
+        from edge.drivers.opencv_camera import FileSource, WebcamSource
+
+        if kind == "file":
+            return FileSource(Path(name), pace=True)
+        device = int(name) if name.isdigit() else name
+        return WebcamSource(device, width=settings.width, height=settings.height, fps=settings.fps)
+    raise ConfigError(
+        f"camera.source {settings.source!r} means nothing", todo='use "picamera2", "v4l2:0" or "file:/path/to/clip.mp4"'
+    )
+
+
+def check_shape(image: object, name: str) -> None:
+    """CameraError unless `image` is (height, width, 3) uint8 of a size that the pipeline takes."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        shape = getattr(image, "shape", None)
+        raise CameraError(
+            f"{name} gives frames of shape {shape}, not (height, width, 3) in 8 bit",
+            todo="choose another mode of the camera, or another camera",
+        )
+    if not (48 <= image.shape[0] <= 4320 and 48 <= image.shape[1] <= 7680):
+        raise CameraError(f"{name} gives frames of {image.shape[1]} x {image.shape[0]} pixels", todo="use 640 x 480")
