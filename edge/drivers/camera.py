@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,15 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Let go of the device; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class DetailSource(Protocol):
+    """A source that has a second, finer stream for documents, without changing its mode."""
+
+    def read_detail(self, timeout_s: float) -> Frame | None:
+        """As `FrameSource.read`, in the finer stream."""
         ...
 
 
