@@ -1,0 +1,81 @@
+"""The carrier's keys and certificates."""
+
+import ssl
+import stat
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from edge.errors import ProvisioningError
+from simulator.carrier.pki import CARRIER_CLIENT, create_pki, issue_terminal_certificate, open_pki
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+TERMINAL = "0123456789abcdef" * 2
+
+
+def request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return csr.public_bytes(serialization.Encoding.PEM)
+
+
+def test_every_private_key_can_be_read_by_its_owner_alone(tmp_path):
+    pki = create_pki(tmp_path / "keys", now=NOW)
+    for path in (pki.ca_key, pki.broker_key, pki.client_key, pki.signing_key):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pki.folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_with_keys_is_never_overwritten(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    before = pki.ca_key.read_bytes()
+    with pytest.raises(ProvisioningError):
+        create_pki(tmp_path, now=NOW)
+    assert pki.ca_key.read_bytes() == before
+    assert open_pki(tmp_path) == pki
+
+
+def test_an_incomplete_folder_is_refused_and_the_missing_file_named(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    pki.signing_key.unlink()
+    with pytest.raises(ProvisioningError, match=r"signing\.key\.pem"):
+        open_pki(tmp_path)
+
+
+def test_the_broker_certificate_names_the_loopback_hosts_and_serves_only_as_server(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    certificate = x509.load_pem_x509_certificate(pki.broker_certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1"]
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    ssl.create_default_context(cafile=str(pki.ca))  # Python reads the CA too
+
+
+def test_a_terminal_certificate_carries_its_id_and_the_requests_key(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = x509.load_pem_x509_certificate(issue_terminal_certificate(pki, request(TERMINAL, key), now=NOW))
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(pki.ca.read_bytes()))
+    assert certificate.subject.rfc4514_string() == f"CN={TERMINAL}"
+    assert certificate.public_key() == key.public_key()
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+@pytest.mark.parametrize("name", [CARRIER_CLIENT, "localhost", TERMINAL.upper(), TERMINAL + "\n", TERMINAL[:-1]])
+def test_a_request_for_another_roles_name_is_refused(tmp_path, name):
+    pki = create_pki(tmp_path, now=NOW)
+    with pytest.raises(ProvisioningError):
+        issue_terminal_certificate(pki, request(name, ec.generate_private_key(ec.SECP256R1())), now=NOW)
+
+
+def test_a_request_with_another_curve_or_no_request_at_all_is_refused(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    for wrong in (request(TERMINAL, ec.generate_private_key(ec.SECP384R1())), b"", b"-----BEGIN", pki.ca.read_bytes()):
+        with pytest.raises(ProvisioningError):
+            issue_terminal_certificate(pki, wrong, now=NOW)
