@@ -119,7 +119,7 @@ def parse_enrolment(text: str) -> Enrolment:
 
 
 def install(folder: Path, enrolment: Enrolment, *, fingerprint: str) -> Path:
-    """Check the carrier's answer against this terminal's keys and the fingerprint, then write it; returns terminal.toml.
+    """Check the carrier's answer against our keys and the fingerprint, then write it; returns terminal.toml.
 
     1. The fingerprint that the technician was told fits the carrier's keys and CA.
     2. The answer is for this terminal.
@@ -151,7 +151,7 @@ def install(folder: Path, enrolment: Enrolment, *, fingerprint: str) -> Path:
 
 
 def write_durably(path: Path, data: bytes, mode: int) -> None:
-    """Write beside, fsync, rename, fsync the folder: after a power cut the file is the old one or the new one, whole."""
+    """Write beside, fsync, rename, fsync the folder: a power cut leaves the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
