@@ -1,0 +1,449 @@
+"""Trains the face embedder by distillation from the teacher's cached answers. No face is found or aligned here.
+
+`python -m models.training.embedder --faces .runs/faces --out .runs/embedder --minutes 90` starts or continues the run
+in --out. The network starts from random numbers; the teacher gives targets only. LFW, where present, is looked at and
+never learned from.
+"""
+
+import argparse
+import copy
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.training.faces import CHIP_PX, CROP_PX, Aligner
+
+HELD_OUT = 1000  # the first faces of the cache: never trained on, never blended
+BATCH = 64
+PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
+EMA_STEPS = 600
+# Most of what a face tells is learned at low resolution, at a third of the time: (share of the run, input in pixels).
+STAGES = ((0.45, 64), (0.60, 80), (1.01, CROP_PX))
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _conv(width, width, 3)
+        self.second = _conv(width, width, 3, relu=False)
+        nn.init.zeros_(self.second[1].weight)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x + self.second(self.first(x)))
+
+
+class Embedder(nn.Module):
+    """RGB [n, 3, 112, 112] in -1..1 -> [n, 128], to be compared by cosine.
+
+    Dense 3 x 3 convolutions: five times as quick to train on a CPU as depthwise ones of the same work, quick in int8.
+    """
+
+    def __init__(self, size_px: int = CROP_PX) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(3, 24, 3, 2),
+            _conv(24, 48, 3, 2),
+            _Residual(48),
+            _conv(48, 96, 3, 2),
+            _Residual(96),
+            _Residual(96),
+            _conv(96, 144, 3, 2),
+            _Residual(144),
+            _conv(144, 256, 1),
+        )
+        self.where = nn.Conv2d(256, 256, math.ceil(size_px / 16), groups=256, bias=False)
+        self.norm = nn.BatchNorm2d(256)
+        self.project = nn.Conv2d(256, 128, 1, bias=False)
+        self.out = nn.BatchNorm2d(128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.where(self.body(x)))
+        return torch.flatten(self.out(self.project(x)), 1)
+
+    def resize(self, size_px: int) -> None:
+        """Makes the position weights fit another input size."""
+        side, old = math.ceil(size_px / 16), self.where.weight
+        if side != old.shape[-1]:
+            grown = nn.functional.interpolate(old.detach(), (side, side), mode="bilinear") * (old.shape[-1] / side) ** 2
+            self.where = nn.Conv2d(256, 256, side, groups=256, bias=False)
+            self.where.weight = nn.Parameter(grown)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are made orthogonal (Jordan et al. 2024, "Muon"); filters count as matrices."""
+
+    def __init__(
+        self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # noqa: ARG002  the base class has it
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                average = state.setdefault("momentum", torch.zeros_like(p))
+                average.lerp_(p.grad, 1 - group["momentum"])
+                update = _orthogonal(p.grad.lerp(average, group["momentum"]).reshape(len(p), -1))
+                update *= max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(update.reshape(p.shape), alpha=-group["lr"])
+
+
+def _orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest orthogonal matrix, roughly, by Newton-Schulz iteration (coefficients of Jordan et al. 2024)."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
+
+
+def loss_of(student: Tensor, target: Tensor) -> Tensor:
+    """Cosine to the teacher's answer, and the same similarities between the faces of a batch as the teacher sees."""
+    unit = nn.functional.normalize(student)
+    alike = 1 - (unit * target).sum(1).mean()
+    relation = (unit @ unit.T - target @ target.T).square().sum() / len(unit)
+    return alike + 0.1 * relation
+
+
+# ---- pictures
+
+
+class Pool:
+    """The cached faces and blends; blends that appear while the run goes on are taken in at the next look."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.faces = np.load(folder / "faces.npy", mmap_mode="r")
+        self.answers = _unit(np.load(folder / "faces.teacher.npy").mean(1))
+        self._blends: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] = []
+
+    def look(self) -> int:
+        for path in sorted(self._folder.glob("blends-??.teacher.npy"))[len(self._blends) :]:
+            pictures = np.load(str(path).replace(".teacher", ""), mmap_mode="r")
+            self._blends.append((pictures, _unit(np.load(path).mean(1))))
+        return len(self._blends)
+
+    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        count = len(self.faces) - HELD_OUT
+        if self._blends and rng.random() < min(0.6, 0.1 * len(self._blends)):
+            pictures, answers = self._blends[rng.integers(len(self._blends))]
+            index = rng.integers(len(pictures))
+            return pictures[index], answers[index]
+        index = HELD_OUT + rng.integers(count)
+        return self.faces[index], self.answers[index]
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def augment(chip: NDArray[np.uint8], size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What cameras, printers and chips do to a face: chip [128, 128, 3] -> [size_px, size_px, 3]."""
+    if rng.random() < 0.12:
+        chip = _document(chip, rng)
+    scale = size_px / CROP_PX
+    if scale < 0.9:
+        side = round(CHIP_PX * scale)
+        chip = cv2.resize(chip, (side, side), interpolation=cv2.INTER_AREA)
+    turn = math.radians(rng.normal(0, 3.0))
+    zoom = math.exp(rng.normal(0, 0.035))
+    cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    centre_in, centre_out = (len(chip) - 1) / 2, (size_px - 1) / 2
+    shift = rng.normal(0, 1.3 * scale, 2)
+    linear = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
+    matrix = np.column_stack([linear, centre_out + shift - linear @ [centre_in, centre_in]])
+    out = cv2.warpAffine(chip, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    if rng.random() < 0.12:
+        out = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < 0.10:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.6) * scale)
+    if rng.random() < 0.75:
+        levels = np.linspace(0, 1, 256)[:, None] ** math.exp(rng.normal(0, 0.22))
+        levels = 0.5 + (levels - 0.5) * math.exp(rng.normal(0, 0.15)) + rng.normal(0, 0.07)
+        tint = np.exp(rng.normal(0, 0.05, 3))
+        out = cv2.LUT(out, (levels * tint * 255).clip(0, 255).astype(np.uint8)[None])
+    return out
+
+
+def _document(chip: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A portrait as an identity document holds it: small and compressed hard (a Chinese chip: 102 x 126 px in 1 KB)."""
+    side = int(rng.integers(40, 100))
+    small = cv2.resize(chip, (side, side), interpolation=cv2.INTER_AREA)
+    coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(8, 60))])[1]
+    return cv2.resize(cv2.imdecode(coded, cv2.IMREAD_COLOR), (CHIP_PX, CHIP_PX), interpolation=cv2.INTER_LINEAR)
+
+
+@dataclass(slots=True)
+class Feeder:
+    """Prepares batches in a thread, so that the trainer never waits."""
+
+    pool: Pool
+    size_px: int
+    seed: int
+
+    def batches(self, ahead: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
+        ready: queue.Queue[tuple[Tensor, Tensor]] = queue.Queue(ahead)
+        rng = np.random.default_rng(self.seed)
+
+        def work() -> None:
+            while True:
+                drawn = [self.pool.draw(rng) for _ in range(BATCH)]
+                pictures = np.stack([augment(np.asarray(chip), self.size_px, rng) for chip, _ in drawn])
+                ready.put((torch.from_numpy(pictures), torch.from_numpy(np.stack([answer for _, answer in drawn]))))
+
+        threading.Thread(target=work, daemon=True).start()
+        while True:
+            yield ready.get()
+
+
+def prepared(pictures: Tensor) -> Tensor:
+    """RGB uint8 [n, h, w, 3] -> what the network takes."""
+    return pictures.permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5).contiguous(memory_format=torch.channels_last)
+
+
+def centre(chips: NDArray[np.uint8], size_px: int) -> Tensor:
+    margin = (CHIP_PX - CROP_PX) // 2
+    cropped = chips[:, margin:-margin, margin:-margin]
+    if size_px != CROP_PX:
+        cropped = np.stack([cv2.resize(c, (size_px, size_px), interpolation=cv2.INTER_AREA) for c in cropped])
+    return torch.from_numpy(np.ascontiguousarray(cropped))
+
+
+# ---- looking at the progress
+
+
+@torch.inference_mode()
+def embed(model: nn.Module, chips: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
+    parts = [
+        nn.functional.normalize(model(prepared(centre(chips[i : i + 100], size_px)))) for i in range(0, len(chips), 100)
+    ]
+    return torch.cat(parts).numpy()
+
+
+def best_accuracy(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> float:
+    """Accuracy at the best single threshold."""
+    order = np.argsort(-scores)
+    hits = np.cumsum(np.where(same[order], 1, -1))
+    return float((np.count_nonzero(~same) + max(0, hits.max())) / len(same))
+
+
+def lfw_chips(data: Path, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]] | None:
+    """Aligned LFW faces, pairs of indices [n, 2] and whether they are one person; for looking only."""
+    folder = data / "faces/lfw-folds-1-5"
+    if not folder.exists():
+        return None
+    rows = [line.split(",") for line in (folder / "pairs.csv").read_text().split()[1:]]
+    names = sorted({name for row in rows for name in row[1:3]})
+    where = {name: index for index, name in enumerate(names)}
+    pairs = np.array([[where[a], where[b]] for _, a, b, _ in rows])
+    same = np.array([row[3] == "1" for row in rows])
+    if not cache.exists():
+        aligner = Aligner(data / "teachers/yunet_n_320_320.onnx")
+        chips = [aligner.chip(cv2.imread(str(folder / "images" / name))) for name in names]
+        np.save(cache, np.stack([np.zeros((CHIP_PX, CHIP_PX, 3), np.uint8) if c is None else c for c in chips]))
+    return np.load(cache), pairs, same
+
+
+# ---- the run
+
+
+def parameters_by_kind(model: Embedder) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Those that Muon takes (dense filters, the stem's apart), and the rest."""
+    dense = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m.in_channels > 3]
+    chosen = {id(p) for p in dense}
+    return dense, [p for p in model.parameters() if id(p) not in chosen]
+
+
+def optimizers_of(model: Embedder, kind: str) -> list[tuple[torch.optim.Optimizer, float]]:
+    dense, rest = parameters_by_kind(model)
+    if kind == "adamw":
+        both = [{"params": dense, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+        return [(torch.optim.AdamW(both, lr=1.0, betas=(0.9, 0.98)), PEAK_RATE["adamw"])]
+    return [
+        (Muon(dense, lr=1.0, weight_decay=0.02), PEAK_RATE["muon"]),
+        (torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.98), weight_decay=0.0), PEAK_RATE["adamw"]),
+    ]
+
+
+def rate_at(progress: float) -> float:
+    """Warm up for 2 % of the run, then a cosine down to nothing."""
+    return min(1.0, progress / 0.02) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def size_at(progress: float) -> int:
+    return next(size for until, size in STAGES if progress < until)
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that a checkpoint holds."""
+
+    model: Embedder
+    average: Embedder
+    optimizers: list[tuple[torch.optim.Optimizer, float]]
+    seconds: float = 0.0
+    images: int = 0
+
+    def save(self, path: Path, size_px: int) -> None:
+        state = {
+            "size_px": size_px,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [o.state_dict() for o, _ in self.optimizers],
+            "seconds": self.seconds,
+            "images": self.images,
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """The average follows the model; at the start faster, so that random numbers are forgotten."""
+        keep = min(1 - 1 / EMA_STEPS, 1 - 1 / (1 + self.images / BATCH / 4))
+        for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, 1 - keep)
+
+
+def load_run(path: Path, kind: str) -> tuple[Run, int]:
+    state = torch.load(path, weights_only=True) if path.exists() else None
+    size_px = state["size_px"] if state else STAGES[0][1]
+    model = Embedder(size_px).to(memory_format=torch.channels_last)
+    run = Run(model, copy.deepcopy(model).eval(), optimizers_of(model, kind))
+    if state:
+        model.load_state_dict(state["model"])
+        run.average.load_state_dict(state["average"])
+        for (optimizer, _), saved in zip(run.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        run.seconds, run.images = state["seconds"], state["images"]
+    return run, size_px
+
+
+def load_embedder(path: Path) -> Embedder:
+    """The averaged network of a checkpoint, ready to export."""
+    state = torch.load(path, weights_only=True)
+    model = Embedder(state["size_px"])
+    model.load_state_dict(state["average"])
+    model.resize(CROP_PX)
+    return model.eval()
+
+
+def train(arguments: argparse.Namespace) -> None:
+    torch.manual_seed(arguments.seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = arguments.out / "checkpoint.pt"
+    run, size_px = load_run(checkpoint, arguments.optimizer)
+    pool = Pool(arguments.faces)
+    lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
+    total_s = arguments.minutes * 60
+    feed = Feeder(pool, size_px, arguments.seed + run.images).batches()
+    mark_s, mark_images, losses, next_look_s = run.seconds, run.images, [], run.seconds + arguments.look_s
+    while run.seconds < total_s:
+        started = time.monotonic()
+        progress = run.seconds / total_s
+        if size_at(progress) != size_px:
+            size_px = size_at(progress)
+            pool.look()
+            run = _grown(run, size_px, arguments.optimizer)
+            feed = Feeder(pool, size_px, arguments.seed + run.images).batches()
+        losses.append(_step(run, next(feed), rate_at(progress)))
+        run.seconds += time.monotonic() - started
+        if run.seconds >= next_look_s or run.seconds >= total_s:
+            parts = pool.look()
+            rate = (run.images - mark_images) / (run.seconds - mark_s)
+            print(
+                f"{run.seconds / 60:6.1f} min of {arguments.minutes:g} {run.images:8d} images {rate:4.0f}/s", end="  "
+            )
+            print(f"{size_px} px  {parts} parts of blends  loss {np.mean(losses):.4f}", end="  ", flush=True)
+            print(_report(run.average, pool, lfw, size_px), flush=True)
+            run.save(checkpoint, size_px)
+            mark_s, mark_images, losses, next_look_s = run.seconds, run.images, [], run.seconds + arguments.look_s
+
+
+def _grown(run: Run, size_px: int, kind: str) -> Run:
+    """The same run at another input size: only the position weights change, and their optimizer state with them."""
+    saved = [o.state_dict() for o, _ in run.optimizers]
+    old = run.model.where.weight.shape
+    run.model.resize(size_px)
+    run.average.resize(size_px)
+    optimizers = optimizers_of(run.model, kind)
+    for (optimizer, _), state in zip(optimizers, saved, strict=True):
+        optimizer.load_state_dict(state)
+        for key, values in optimizer.state.items():
+            if values and next(iter(v for v in values.values() if v.ndim)).shape == old and key.shape != old:
+                optimizer.state[key] = {}
+    return Run(run.model, run.average, optimizers, run.seconds, run.images)
+
+
+def _step(run: Run, batch: tuple[Tensor, Tensor], rate: float) -> float:
+    pictures, target = batch
+    loss = loss_of(run.model.train()(prepared(pictures)), target)
+    loss.backward()
+    for optimizer, peak in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * peak
+        optimizer.step()
+        optimizer.zero_grad()
+    run.images += len(target)
+    run.follow()
+    return loss.item()
+
+
+def _report(model: Embedder, pool: Pool, lfw: tuple | None, size_px: int) -> str:
+    unit = embed(model, np.asarray(pool.faces[:HELD_OUT]), size_px)
+    text = f"held-out cosine {(unit * pool.answers[:HELD_OUT]).sum(1).mean():.4f}"
+    if lfw is not None:
+        chips, pairs, same = lfw
+        few = slice(0, 1200)
+        used = np.unique(pairs[few])
+        unit = np.zeros((len(chips), 128), np.float32)
+        unit[used] = embed(model, chips[used], size_px)
+        scores = (unit[pairs[few, 0]] * unit[pairs[few, 1]]).sum(1)
+        text += f"  LFW (1,200 pairs) {100 * best_accuracy(scores, same[few]):.2f} %"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--faces", type=Path, default=Path(".runs/faces"))
+    parser.add_argument("--out", type=Path, default=Path(".runs/embedder"))
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--look-s", type=float, default=180, help="seconds between two reports")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(1)
+    train(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""From a trained torch module to an int8 .tflite: shared by all models. No network is defined or trained here.
+
+The file that comes out takes NHWC input, has batch norms folded into the convolutions, and weights per channel.
+"""
+
+import copy
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+Sample = Tensor | Sequence[Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and how near its answers are to torch's: a cosine and a largest relative error per output."""
+
+    path: Path
+    size_bytes: int
+    cosine: tuple[float, ...]
+    error: tuple[float, ...]
+
+    def __str__(self) -> str:
+        nearness = ", ".join(
+            f"output {i}: cosine {c:.5f}, error {e:.4f}"
+            for i, (c, e) in enumerate(zip(self.cosine, self.error, strict=True))
+        )
+        return f"{self.path} {self.size_bytes:,} bytes; {nearness}"
+
+
+def to_int8(
+    module: nn.Module,
+    sample_inputs: Sample,
+    calibration: Iterable[Sample],
+    out_path: Path,
+    *,
+    float_input: bool = False,
+    float_output: bool = False,
+    float_ops: Sequence[str] = (),
+    outputs: Sequence[int] = (),
+    check: int = 32,
+) -> Exported:
+    """Converts, calibrates, quantises, writes and compares.
+
+    module: takes float NCHW tensors; put into eval mode, batch norm folded; left as it was.
+    sample_inputs: one tensor [1, c, h, w] (or several) that fixes the shapes.
+    calibration: some hundred such inputs, as they occur in use; the first `check` of them serve the comparison too.
+    float_input, float_output: leave the file's inputs or outputs float32 (a (de)quantise operation is put there).
+    float_ops: regular expressions of tensor names whose operation stays in float32 (see `tensor_names`).
+    outputs: indices of module outputs that are moved from NCHW to NHWC (maps); vectors need none.
+    """
+    import litert_torch
+    from ai_edge_quantizer import quantizer, recipe
+
+    samples = _as_tuple(sample_inputs)
+    data = [_as_tuple(sample) for sample in calibration]
+    images = [index for index, tensor in enumerate(samples) if tensor.ndim == 4]
+    folded = fold(module)
+    channels_last = litert_torch.to_channel_last_io(folded, args=images, outputs=list(outputs)).eval()
+    model = litert_torch.convert(channels_last, tuple(_nhwc(tensor) for tensor in samples))
+    out_path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        float_path = Path(folder) / "float.tflite"
+        model.export(str(float_path))
+        names = _input_names(float_path)
+        fed = [{name: _nhwc(t).numpy() for name, t in zip(names, sample, strict=True)} for sample in data]
+        work = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai8())
+        for expression in float_ops:
+            work.update_quantization_recipe(expression, "*", algorithm_key="no_quantize")
+        if float_input:
+            work.update_quantization_recipe(".*", "INPUT", algorithm_key="no_quantize")
+        if float_output:
+            work.update_quantization_recipe(".*", "OUTPUT", algorithm_key="no_quantize")
+        result = work.quantize(work.calibrate({"serving_default": fed}, num_threads=1))
+        out_path.unlink(missing_ok=True)
+        result.export_model(str(out_path), overwrite=True)
+    return _compared(channels_last, data[:check], out_path)
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """A copy in eval mode whose batch norms are folded into the convolution or linear layer before them.
+
+    Works on what torch.fx can trace; a norm behind something else stays (the converter makes multiply and add of it).
+    """
+    traced = fx.symbolic_trace(copy.deepcopy(module).eval())
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        before = node.args[0] if node.args else None
+        if (
+            node.op != "call_module"
+            or not isinstance(before, fx.Node)
+            or before.op != "call_module"
+            or len(before.users) != 1
+        ):
+            continue
+        norm, layer = modules[node.target], modules[before.target]
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and isinstance(layer, nn.Conv2d | nn.Linear):
+            fused = (
+                fuse_conv_bn_eval(layer, norm)
+                if isinstance(layer, nn.Conv2d)
+                else torch.nn.utils.fuse_linear_bn_eval(layer, norm)
+            )
+            parent, _, name = str(before.target).rpartition(".")
+            setattr(traced.get_submodule(parent), name, fused)
+            modules[str(before.target)] = fused
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.graph.lint()
+    traced.recompile()
+    return traced
+
+
+def run_int8(path: Path, inputs: Sequence[NDArray[np.float32]], threads: int = 1) -> list[NDArray[np.float32]]:
+    """Real-valued outputs, in the file's order, of one sample of real-valued NHWC inputs; the product has its own."""
+    return _Runner(path, threads).run(inputs)
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of a .tflite's tensors, for float_ops."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return [detail["name"] for detail in Interpreter(str(path)).get_tensor_details()]
+
+
+class _Runner:
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(str(path), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+
+    def run(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        for detail, real in zip(self._inputs, inputs, strict=True):
+            scale, zero = detail["quantization"]
+            value = np.clip(np.round(real / scale) + zero, -128, 127) if detail["dtype"] is np.int8 else real
+            self._interpreter.set_tensor(detail["index"], value.astype(detail["dtype"]))
+        self._interpreter.invoke()
+        answers = []
+        for detail in self._outputs:
+            value = self._interpreter.get_tensor(detail["index"]).astype(np.float32)
+            scale, zero = detail["quantization"]
+            answers.append((value - zero) * scale if detail["dtype"] is np.int8 else value)
+        return answers
+
+
+def _as_tuple(sample: Sample) -> tuple[Tensor, ...]:
+    return (sample,) if isinstance(sample, Tensor) else tuple(sample)
+
+
+def _nhwc(tensor: Tensor) -> Tensor:
+    return tensor.permute(0, 2, 3, 1).contiguous() if tensor.ndim == 4 else tensor
+
+
+def _input_names(path: Path) -> list[str]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return list(Interpreter(str(path)).get_signature_list()["serving_default"]["inputs"])
+
+
+@torch.inference_mode()
+def _compared(channels_last: nn.Module, data: Sequence[tuple[Tensor, ...]], path: Path) -> Exported:
+    runner, truth, answers = _Runner(path), [], []
+    for sample in data:
+        real = channels_last(*(_nhwc(tensor) for tensor in sample))
+        truth.append([t.numpy().ravel() for t in _as_tuple(real)])
+        answers.append([a.ravel() for a in runner.run([_nhwc(tensor).numpy() for tensor in sample])])
+    cosine, error = [], []
+    for index in range(len(truth[0])):
+        a, b = np.stack([t[index] for t in truth]), np.stack([t[index] for t in answers])
+        cosine.append(float(np.mean((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) + 1e-12))))
+        error.append(float(np.abs(a - b).max() / (np.abs(a).max() + 1e-12)))
+    return Exported(path, path.stat().st_size, tuple(cosine), tuple(error))
