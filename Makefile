@@ -1,0 +1,50 @@
+# Sets everything up on a fresh machine with Python 3.11 to 3.13, make and git; then runs what was asked for.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+RUN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+# mosquitto lies in sbin on Debian
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: .venv/ready  ## virtual environment with the locked dependencies
+
+demo: .venv/ready  ## broker, carrier, both processes and three sessions; CAMERA=0 or VIDEO=clip.mp4 PORTRAIT=id.jpg for real input
+	@.ci/packages mosquitto || true
+	@$(RUN)/vouch-sim demo $(if $(CAMERA),--camera "$(CAMERA)") $(if $(VIDEO),--video "$(VIDEO)") \
+	  $(if $(PORTRAIT),--portrait "$(PORTRAIT)") $(if $(STAY),--stay)
+
+test: .venv/ready lint  ## checks and tests
+	@.ci/packages mosquitto softhsm2 chromium systemd fonts-noto-cjk || true
+	$(RUN)/pytest
+
+lint: .venv/ready  ## ruff, mypy, import contracts
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+bench: .venv/ready  ## milliseconds by stage and memory
+	$(RUN)/vouch bench
+
+clean:  ## forget what was made here
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/ready: pyproject.toml uv.lock | $(UV)
+	@$(UV) sync --quiet --locked --python "$(PYTHON)" --extra sim --extra pkcs11
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Vouch needs Python 3.11 to 3.13; name one with: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	@echo "Setting up: virtual environment and locked dependencies (once)"
+	@$(PYTHON) -m venv .tools || { echo "venv is missing: apt install python3-venv"; exit 1; }
+	@.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
