@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from edge.errors import VouchError
+from edge.config import DEFAULT_PATH
+from edge.errors import ProvisioningError, VouchError
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -29,8 +32,45 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vouch", description="Face-verification terminal: only signed results leave it."
     )
-    parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_provision(commands)
     return parser
+
+
+def _add_provision(commands: Any) -> None:
+    provision = commands.add_parser("provision", help="make this terminal's identity and install the carrier's answer")
+    steps = provision.add_subparsers(required=True, metavar="STEP")
+    init = steps.add_parser("init", help="make the keys and the request for the carrier")
+    init.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity")
+    init.add_argument("--site", required=True, help="name of the shop, at most 32 characters")
+    init.set_defaults(run=_provision_init)
+    install = steps.add_parser("install", help="check and install the carrier's answer")
+    install.add_argument("answer", type=Path, help="the JSON file that the carrier made for this terminal")
+    install.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity")
+    install.add_argument("--fingerprint", required=True, help="the carrier's fingerprint, as told to the technician")
+    install.set_defaults(run=_provision_install)
+
+
+def _provision_init(options: argparse.Namespace) -> int:
+    from edge.provisioning import identity
+
+    request = identity.create(options.dir, site=options.site)
+    print(f"terminal     {request.terminal_id}")
+    print(f"fingerprint  {request.fingerprint}   tell it to the carrier")
+    print(f"request      {options.dir / 'request.json'}   bring it to the carrier; it holds no secret")
+    return 0
+
+
+def _provision_install(options: argparse.Namespace) -> int:
+    from edge.provisioning import identity
+
+    try:
+        text = options.answer.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ProvisioningError(f"{options.answer} cannot be read", todo="name the carrier's JSON file") from exc
+    path = identity.install(options.dir, identity.parse_enrolment(text), fingerprint=options.fingerprint)
+    print(f"installed; settings in {path}")
+    return 0
 
 
 if __name__ == "__main__":
