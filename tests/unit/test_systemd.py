@@ -1,0 +1,64 @@
+"""The sandbox that keeps the promise: the terminal has no network, the uplink no devices, and both a low exposure."""
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).resolve().parents[2] / "systemd"
+EXPOSURE_LIMIT = "20"  # systemd-analyze counts in tenths: 2.0
+
+
+def service(name: str) -> dict[str, list[str]]:
+    """The [Service] section, each directive with all its values."""
+    values: dict[str, list[str]] = {}
+    section = ""
+    for line in (UNITS / name).read_text().replace("\\\n", "").splitlines():
+        if line.startswith("["):
+            section = line
+        elif section == "[Service]" and "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            values.setdefault(key, []).append(value)
+    return values
+
+
+@pytest.mark.parametrize("name", ["vouch-terminal.service", "vouch-uplink.service"])
+def test_the_exposure_of_both_processes_is_low(name: str) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    found = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_LIMIT}", "--no-pager", UNITS / name],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout[-400:] + found.stderr
+    assert "Overall exposure level" in found.stdout
+
+
+def test_the_terminal_has_no_network_and_the_uplink_no_devices() -> None:
+    terminal, uplink = service("vouch-terminal.service"), service("vouch-uplink.service")
+    assert terminal["PrivateNetwork"] == ["yes"]
+    assert uplink["PrivateDevices"] == ["yes"]
+    assert "/var/lib/vouch" in uplink["InaccessiblePaths"][0]
+    assert "/etc/vouch/terminal" in uplink["InaccessiblePaths"][0]
+    assert "/etc/vouch/uplink" in terminal["InaccessiblePaths"][0]
+
+
+@pytest.mark.parametrize("name", ["vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.service"])
+def test_no_process_leaves_memory_on_a_disk(name: str) -> None:
+    unit = service(name)
+    assert unit["LimitCORE"] == ["0"]
+    assert unit["MemorySwapMax"] == ["0"]
+
+
+@pytest.mark.parametrize("path", sorted(UNITS.glob("*.service")) + sorted(UNITS.glob("*.socket")), ids=lambda p: p.name)
+def test_every_unit_parses_and_says_what_it_is(path: Path) -> None:
+    assert path.read_text().startswith("#")
+    parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(path.read_text().replace("\\\n", ""))
+    assert parser["Unit"]["Description"]
