@@ -1,0 +1,491 @@
+"""What must never be lost or told twice: results until the carrier's receipt, their chain, spent nonces, policy.
+
+SQLite, WAL, synchronous=FULL: what a method has returned is on the disk. What an envelope or a policy says, and which
+keys sign it, is not known here.
+
+A row of `results` is one result, or a run of released ones: `first..ctr`, the hash before the first, the hash of the
+last. Its payload lies in `outbox` until it is released. So the chain stays whole however much is pruned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge.errors import EvidenceError, JournalError
+
+GENESIS = bytes(32)  # `prev` of counter 1
+APPLICATION_ID = 0x566F7563  # "Vouc", in the header of the file
+SCHEMA_VERSION = 1
+RESERVE_BYTES = 256 * 1024  # free on the disk before a session starts: some tens of times what one session writes
+_COMFORT_BYTES = 8 * 1024 * 1024  # below this the write-ahead log is folded back before each session
+_ERASE_EVERY = 32  # releases between two foldings of the log, while more wait
+_BUSY_MS = 5000
+_SEAL_SIZE = 8
+_APPLICATION_ID_AT = 68  # SQLite file format, section 1.3
+
+_SCHEMA = """
+CREATE TABLE state (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  rows INTEGER NOT NULL, head_ctr INTEGER NOT NULL, head_digest BLOB NOT NULL,
+  boot_count INTEGER NOT NULL, probes INTEGER NOT NULL,
+  policy_version INTEGER NOT NULL, policy_message BLOB
+) STRICT;
+CREATE TABLE results (
+  ctr INTEGER PRIMARY KEY, first INTEGER NOT NULL, cti BLOB NOT NULL UNIQUE,
+  prev BLOB NOT NULL, digest BLOB NOT NULL, seal BLOB NOT NULL
+) STRICT;
+CREATE TABLE outbox (ctr INTEGER PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
+CREATE TABLE nonces (
+  seq INTEGER PRIMARY KEY, nonce BLOB NOT NULL UNIQUE, session_id BLOB NOT NULL, boot_count INTEGER NOT NULL
+) STRICT;
+"""
+
+_MERGEABLE = """
+SELECT a.ctr, a.first, a.prev, b.ctr, b.cti, b.digest FROM results a
+JOIN results b ON b.ctr = (SELECT min(ctr) FROM results WHERE ctr > a.ctr)
+WHERE a.ctr NOT IN (SELECT ctr FROM outbox) AND b.ctr NOT IN (SELECT ctr FROM outbox)
+ORDER BY a.ctr LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A signed result, and the identifier that its receipt will name."""
+
+    cti: bytes  # 16
+    message: bytes  # COSE_Sign1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A result in the journal. `message` is never changed: every retry sends the same bytes."""
+
+    counter: int
+    cti: bytes
+    digest: bytes  # SHA-256 of message
+    message: bytes
+
+
+class Release(Enum):
+    """What a receipt did."""
+
+    RELEASED = "released"  # the payload is gone, hash and counter stay
+    ALREADY = "already"  # a second receipt for the same result
+    MISMATCH = "mismatch"  # the carrier names other bytes than ours under this cti: kept, somebody must look
+    UNKNOWN = "unknown"  # no such result, or released so long ago that its row was pruned
+
+
+@dataclass(frozen=True, slots=True)
+class BootRecord:
+    """Claims 267 and 268: how often this journal was opened by the terminal, and random bytes of this time."""
+
+    count: int
+    seed: bytes  # 32
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicy:
+    """The newest signed policy. Parse it again when the terminal starts: the journal knows no key."""
+
+    version: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What verify_chain found in order."""
+
+    rows: int
+    unreleased: int
+    head: int  # the last counter; 0 where no result was ever made
+    head_digest: bytes
+
+
+class Journal:
+    """One connection behind one lock: every method may be called from any thread, and each is one transaction.
+
+    Methods raise JournalError when the file cannot be written or is damaged. After an input/output error the journal
+    refuses all work until it is opened anew, because only reading the disk again tells what was written.
+    """
+
+    def __init__(self, database: sqlite3.Connection, path: Path, max_rows: int) -> None:
+        """Use `Journal.open`."""
+        self._db = database
+        self._path = path
+        self._max_rows = max_rows
+        self._lock = threading.RLock()
+        self._broken = ""
+        self._unerased = 0
+        self._boot: BootRecord | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, max_rows: int) -> Journal:
+        """Open and check the whole file, or make a new one where there is none. JournalError says what is wrong.
+
+        A file that is damaged or not ours is left as it is, byte by byte; see `set_aside`.
+        """
+        if not path.exists():
+            _create(path)
+        _check_header(path)
+        database = _connect(path)
+        journal = cls(database, path, max_rows)
+        try:
+            journal._check_integrity()
+            journal.verify_chain()
+        except BaseException:
+            database.close()
+            raise
+        return journal
+
+    def append(self, make: Callable[[int, bytes], Envelope]) -> Row:
+        """Store one result: counter, previous hash and envelope in one transaction. On the disk when it returns.
+
+        `make(counter, previous)` gets the next counter (from 1) and the SHA-256 of the previous envelope (32 zero bytes
+        at first), and gives the signed result. What it raises goes through, and nothing is stored; the same counter is
+        handed out again, since no signed bytes have left. JournalError "full" when max_rows results wait for receipts.
+        """
+        with self._transaction() as db:
+            rows, head, previous = db.execute("SELECT rows, head_ctr, head_digest FROM state").fetchone()
+            rows -= self._merged(db, rows)
+            counter = head + 1
+            envelope = make(counter, previous)
+            digest = hashlib.sha256(envelope.message).digest()
+            db.execute(
+                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    *(counter, counter, envelope.cti, previous, digest),
+                    _seal(counter, counter, envelope.cti, previous, digest),
+                ),
+            )
+            db.execute("INSERT INTO outbox VALUES (?, ?)", (counter, envelope.message))
+            db.execute("UPDATE state SET rows = ?, head_ctr = ?, head_digest = ?", (rows + 1, counter, digest))
+        return Row(counter, envelope.cti, digest, envelope.message)
+
+    def pending(self, limit: int, *, after: int = 0) -> list[Row]:
+        """Unreleased results with a counter above `after`, oldest first, at most `limit`."""
+        with self._reading() as db:
+            found = db.execute(
+                "SELECT ctr, cti, digest, envelope FROM outbox JOIN results USING (ctr) "
+                "WHERE ctr > ? ORDER BY ctr LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [Row(*fields) for fields in found]
+
+    def pending_count(self) -> int:
+        """How many results wait for their receipt."""
+        with self._reading() as db:
+            return int(db.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+    def release(self, cti: bytes, digest: bytes) -> Release:
+        """Erase a result's payload because the carrier's verified receipt names its cti and the SHA-256 of its bytes.
+
+        The bytes leave the database at once (secure_delete) and the write-ahead log within 32 releases, or as soon as
+        nothing waits any more; `erase` does that now.
+        """
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT ctr, digest, EXISTS (SELECT 1 FROM outbox o WHERE o.ctr = r.ctr) FROM results r WHERE cti = ?",
+                (cti,),
+            ).fetchone()
+            if row is None:
+                return Release.UNKNOWN
+            counter, own, waits = row
+            if own != digest:
+                return Release.MISMATCH
+            if not waits:
+                return Release.ALREADY
+            db.execute("DELETE FROM outbox WHERE ctr = ?", (counter,))
+            more = db.execute("SELECT EXISTS (SELECT 1 FROM outbox)").fetchone()[0]
+        with self._lock:
+            self._unerased += 1
+            if self._unerased >= _ERASE_EVERY or not more:
+                self.erase()
+        return Release.RELEASED
+
+    def erase(self) -> None:
+        """Fold the write-ahead log into the database and cut it to nothing, so that released bytes leave the disk."""
+        with self._reading() as db:
+            (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:  # a reader of another process is in the way: the next release tries again
+                self._unerased = 0
+
+    def spend_nonce(self, nonce: bytes, session_id: bytes) -> None:
+        """Start of a session: mark the challenge's nonce as used, on the disk. EvidenceError when it was used before.
+
+        The last max_rows nonces are kept. A challenge older than those would be noticed by the carrier, which takes one
+        result for each nonce.
+        """
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM nonces WHERE nonce = ?", (nonce,)).fetchone():
+                raise EvidenceError("this challenge was used before", todo="start the order again in the point of sale")
+            cursor = db.execute(
+                "INSERT INTO nonces (nonce, session_id, boot_count) SELECT ?, ?, boot_count FROM state",
+                (nonce, session_id),
+            )
+            db.execute("DELETE FROM nonces WHERE seq <= ?", ((cursor.lastrowid or 0) - self._max_rows,))
+
+    def boot(self) -> BootRecord:
+        """The record of this start: the first call counts, later ones give the same."""
+        with self._lock:
+            if self._boot is None:
+                with self._transaction() as db:
+                    db.execute("UPDATE state SET boot_count = boot_count + 1")
+                    (count,) = db.execute("SELECT boot_count FROM state").fetchone()
+                self._boot = BootRecord(count, secrets.token_bytes(32))
+            return self._boot
+
+    def store_policy(self, message: bytes, version: int) -> None:
+        """Keep a verified policy's signed bytes. The version never goes back, nor names two texts: EvidenceError."""
+        with self._transaction() as db:
+            floor, stored = db.execute("SELECT policy_version, policy_message FROM state").fetchone()
+            if stored is not None and (version < floor or (version == floor and message != stored)):
+                raise EvidenceError(
+                    f"policy version {version} does not follow {floor}", todo="the carrier must send a newer one"
+                )
+            db.execute("UPDATE state SET policy_version = ?, policy_message = ?", (version, message))
+
+    def stored_policy(self) -> StoredPolicy | None:
+        """The newest policy, None before the first."""
+        with self._reading() as db:
+            version, message = db.execute("SELECT policy_version, policy_message FROM state").fetchone()
+        return None if message is None else StoredPolicy(version, message)
+
+    def probe_writable(self) -> None:
+        """JournalError unless a session may start: a row is free, the disk has room, and a write reaches it now."""
+        with self._reading() as db:
+            if _free_bytes(self._path) < _COMFORT_BYTES:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if _free_bytes(self._path) < RESERVE_BYTES:
+            raise JournalError(
+                f"the disk of {self._path} is full", todo="free some space; no session starts until then"
+            )
+        with self._transaction() as db:
+            (rows,) = db.execute("SELECT rows FROM state").fetchone()
+            self._merged(db, rows, dry=True)
+            db.execute("UPDATE state SET probes = probes + 1")
+
+    def verify_chain(self) -> ChainReport:
+        """Read every row: counters without a gap, each previous hash, each envelope's hash. JournalError at a fault."""
+        counter, digest, rows, unreleased = 0, GENESIS, 0, 0
+        with self._reading() as db:
+            for ctr, first, cti, prev, own, seal, envelope in db.execute(
+                "SELECT ctr, first, cti, prev, digest, seal, envelope "
+                "FROM results LEFT JOIN outbox USING (ctr) ORDER BY ctr"
+            ):
+                if first != counter + 1 or first > ctr or prev != digest or seal != _seal(ctr, first, cti, prev, own):
+                    raise self._damaged(f"the chain breaks at result {first}")
+                if envelope is not None and hashlib.sha256(envelope).digest() != own:
+                    raise self._damaged(f"result {ctr} was altered")
+                counter, digest, rows, unreleased = ctr, own, rows + 1, unreleased + (envelope is not None)
+            state = db.execute("SELECT rows, head_ctr, head_digest FROM state").fetchone()
+            waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
+        if state != (rows, counter, digest) or waiting != unreleased:
+            raise self._damaged("rows are missing at the end")
+        return ChainReport(rows, unreleased, counter, digest)
+
+    def close(self) -> None:
+        """Fold the log back and close the file. Safe to call twice."""
+        with self._lock, suppress(sqlite3.Error):
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _merged(self, db: sqlite3.Connection, rows: int, *, dry: bool = False) -> int:
+        """Make room for one row by joining neighbouring released rows: how many rows fewer. JournalError "full"."""
+        merged = 0
+        while rows - merged >= self._max_rows:
+            pair = db.execute(_MERGEABLE).fetchone()
+            if pair is None:
+                raise JournalError(
+                    f"the journal is full: {rows} results wait for the carrier's receipt",
+                    todo="bring the terminal online; no session starts until results are received",
+                )
+            if dry:
+                return 0
+            a_ctr, first, prev, ctr, cti, digest = pair
+            db.execute("DELETE FROM results WHERE ctr = ?", (a_ctr,))
+            db.execute(
+                "UPDATE results SET first = ?, prev = ?, seal = ? WHERE ctr = ?",
+                (first, prev, _seal(ctr, first, cti, prev, digest), ctr),
+            )
+            merged += 1
+        return merged
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._broken:
+                raise JournalError(f"{self._path}: {self._broken}", todo="restart the terminal; it checks the journal")
+            try:
+                yield self._db
+            except sqlite3.Error as exc:
+                raise self._translated(exc) from exc
+
+    def _translated(self, exc: sqlite3.Error) -> JournalError:
+        name = getattr(exc, "sqlite_errorname", "")
+        if name == "SQLITE_FULL":
+            return JournalError(
+                f"the disk of {self._path} is full", todo="free some space; no session starts until then"
+            )
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return JournalError(f"{self._path} is in use by another process", todo="stop the other process")
+        self._broken = f"{exc} ({name})" if name else str(exc)
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return self._damaged(str(exc))
+        return JournalError(
+            f"{self._path} cannot be written: {self._broken}", todo="check the disk and the file's permissions"
+        )
+
+    def _damaged(self, what: str) -> JournalError:
+        self._broken = what
+        return _damaged(self._path, what)
+
+    def _check_integrity(self) -> None:
+        with self._reading() as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                raise JournalError(
+                    f"{self._path} has version {version}; this terminal knows {SCHEMA_VERSION}",
+                    todo="install the software that wrote it",
+                )
+            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise self._damaged(verdict)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged journal with its log, so that a new one can begin: only on a technician's explicit word.
+
+    The carrier will see the counter start again, and asks for the old file. The new name; JournalError if that fails.
+    """
+    number = 1
+    while (target := path.with_name(f"{path.name}.aside-{number}")).exists():
+        number += 1
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            companion = path.with_name(path.name + suffix)
+            if companion.exists():
+                companion.rename(path.with_name(target.name + suffix))
+        _sync_directory(path.parent)
+    except OSError as exc:
+        raise JournalError(f"{path} cannot be renamed: {exc.strerror}", todo="check the disk and permissions") from exc
+    return target
+
+
+def _create(path: Path) -> None:
+    """A new journal under another name first: whatever stops us, no half-made file has the journal's name."""
+    draft = path.with_name(path.name + ".new")
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        raise JournalError(f"{path} is missing, but its log {log.name} is there", todo=_SET_ASIDE)
+    try:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        database = sqlite3.connect(draft, isolation_level=None)
+        try:
+            database.executescript(
+                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+                f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN; {_SCHEMA} COMMIT;"
+            )
+            database.execute("INSERT INTO state VALUES (1, 0, 0, ?, 0, 0, 0, NULL)", (GENESIS,))
+        finally:
+            database.close()
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.rename(path)
+        _sync_directory(path.parent)
+    except (OSError, sqlite3.Error) as exc:
+        raise JournalError(
+            f"{path} cannot be made: {exc}", todo="check the folder, its permissions and the disk"
+        ) from exc
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "temp_store = MEMORY",
+            "cell_size_check = ON",
+            "trusted_schema = OFF",
+            "wal_autocheckpoint = 200",
+        ):
+            database.execute(f"PRAGMA {pragma}").fetchall()
+    except sqlite3.Error as exc:
+        database.close()
+        if getattr(exc, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise _damaged(path, str(exc)) from exc
+        raise JournalError(f"{path} cannot be opened: {exc}", todo="check the disk and the file's permissions") from exc
+    return database
+
+
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as exc:
+        raise JournalError(f"{path} cannot be read: {exc.strerror}", todo="check the file's permissions") from exc
+    if not header.startswith(b"SQLite format 3\0"):
+        raise _damaged(path, "it is no database")
+    if int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4], "big") != APPLICATION_ID:
+        raise _damaged(path, "it is another program's database")
+
+
+_SET_ASIDE = "keep the file for the carrier; `vouch reset --journal` renames it and begins a new one"
+
+
+def _damaged(path: Path, what: str) -> JournalError:
+    return JournalError(f"{path} is damaged: {what}", todo=_SET_ASIDE)
+
+
+def _seal(ctr: int, first: int, cti: bytes, prev: bytes, digest: bytes) -> bytes:
+    """8 bytes over what no other hash of the row covers: finds a flipped bit, hinders no forger."""
+    counters = ctr.to_bytes(8, "big") + first.to_bytes(8, "big")
+    return hashlib.sha256(counters + cti + prev + digest).digest()[:_SEAL_SIZE]
+
+
+def _free_bytes(path: Path) -> int:
+    numbers = os.statvfs(path.parent)
+    return numbers.f_bavail * numbers.f_frsize
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
