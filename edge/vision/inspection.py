@@ -1,0 +1,45 @@
+"""Looks at a pack as the technician does: verifies it wholly, lists what it says; no session uses this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import PackError
+from edge.vision.pack import Pack, Role
+from edge.vision.runtime import Model
+
+
+def inspect_pack(folder: Path) -> list[str]:
+    """Load, open and run every model once; a line for each. PackError at the first misfit."""
+    pack = Pack.load(folder)
+    lines = [f"{pack.manifest.name} {pack.manifest.version}, digest {pack.digest.hex()}"]
+    for role in Role:
+        spec = pack.manifest.spec(role)
+        model = Model(spec, pack.contents[role])
+        answers = model.run(np.full(spec.input.shape[1:], 127, np.uint8))
+        if not all(np.isfinite(values).all() for values in answers.values()):
+            raise PackError(f"{spec.file} answers with numbers that are not finite", todo="install another pack")
+        lines.append(f"{role.value:<10} {spec.file}: hash, size, tensors and a first run are right")
+    return lines
+
+
+def list_pack(folder: Path) -> list[str]:
+    """What the manifest says of each model, after its hashes were checked."""
+    pack = Pack.load(folder)
+    manifest = pack.manifest
+    lines = [
+        f"{manifest.name} {manifest.version} ({manifest.licence}), format {manifest.format}",
+        f"digest     {pack.digest.hex()}",
+    ]
+    for role in Role:
+        spec = manifest.spec(role)
+        taken = f"{spec.input.width_px} x {spec.input.height_px} {spec.input.colour} {spec.input.dtype}"
+        lines.append(f"{role.value:<10} {spec.file}  {spec.size_bytes / 1000:.0f} kB  {spec.licence}  {taken}")
+        lines.append(f"           sha256 {spec.sha256}")
+    lines.append(
+        "thresholds "
+        + ", ".join(f"FMR {entry.fmr_ppm / 1e6:g}: cosine {entry.cosine:.3f}" for entry in manifest.embedder.match)
+    )
+    return lines
