@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_provision(commands)
+    _add_evidence(commands)
     return parser
 
 
@@ -49,6 +50,43 @@ def _add_provision(commands: Any) -> None:
     install.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity")
     install.add_argument("--fingerprint", required=True, help="the carrier's fingerprint, as told to the technician")
     install.set_defaults(run=_provision_install)
+
+
+def _add_evidence(commands: Any) -> None:
+    evidence = commands.add_parser(
+        "evidence", help="read and check signed bytes: exit 0 valid, 1 invalid, 2 unreadable"
+    )
+    actions = evidence.add_subparsers(required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="say in words what a signed message claims; checks no signature")
+    show.add_argument("file", type=Path)
+    show.set_defaults(run=_evidence_show)
+    verify = actions.add_parser("verify", help="check a signed message against a public key")
+    verify.add_argument("file", type=Path)
+    verify.add_argument("--key", type=Path, required=True, help="the signer's P-256 public key, PEM")
+    verify.add_argument(
+        "--aad",
+        choices=("result", "challenge", "receipt", "policy", "none"),
+        default="none",
+        help="what kind of message it must be; none: any COSE_Sign1 that was signed without external_aad",
+    )
+    verify.set_defaults(run=_evidence_verify)
+
+
+def _evidence_show(options: argparse.Namespace) -> int:
+    from edge.evidence import show
+
+    return _told(*show.show(options.file))
+
+
+def _evidence_verify(options: argparse.Namespace) -> int:
+    from edge.evidence import show
+
+    return _told(*show.verify(options.file, options.key, options.aad))
+
+
+def _told(verdict: int, lines: Sequence[str]) -> int:
+    print("\n".join(lines))
+    return int(verdict)
 
 
 def _provision_init(options: argparse.Namespace) -> int:

@@ -42,6 +42,9 @@ __all__ = [
     "build_receipt",
     "build_result",
     "check_live",
+    "decode_challenge",
+    "decode_policy",
+    "decode_receipt",
     "load_public_key",
     "open_portrait",
     "open_result",
@@ -153,7 +156,7 @@ def parse_challenge(
     was used before is the journal's to say (`Journal.spend_nonce`).
     """
     payload = cose.open_strict(message, keys, CHALLENGE_AAD)
-    challenge = _challenge(payload, clock.monotonic())
+    challenge = decode_challenge(payload, clock.monotonic())
     _check_addressee(challenge.terminal_id, terminal_id, "challenge")
     check_live(challenge, clock)
     return challenge
@@ -177,43 +180,14 @@ def check_live(challenge: Challenge, clock: Clock) -> None:
 
 def parse_receipt(message: bytes, keys: Mapping[bytes, ec.EllipticCurvePublicKey], terminal_id: bytes) -> Receipt:
     """A trusted receipt for this terminal; EvidenceError otherwise. Whether it fits a row is the journal's to say."""
-    payload = cose.open_strict(message, keys, RECEIPT_AAD)
-    fields = labelled(cbor.decode(payload), range(1, 7), (), "receipt")
-    receipt = Receipt(
-        terminal_id=octets(fields[1], "terminal id", _TERMINAL_ID_SIZE),
-        cti=octets(fields[2], "cti", 16),
-        counter=uint(fields[3], "ctr", 1),
-        digest=octets(fields[4], "digest", claims.DIGEST_SIZE),
-        status=member(ReceiptStatus, fields[5], "status"),
-        iat=uint(fields[6], "iat"),
-    )
+    receipt = decode_receipt(cose.open_strict(message, keys, RECEIPT_AAD))
     _check_addressee(receipt.terminal_id, terminal_id, "receipt")
     return receipt
 
 
 def parse_policy(message: bytes, keys: Mapping[bytes, ec.EllipticCurvePublicKey], *, version_floor: int = 0) -> Policy:
     """A trusted policy no older than the floor, `digest` being SHA-256 of its payload; EvidenceError otherwise."""
-    payload = cose.open_strict(message, keys, POLICY_AAD)
-    fields = labelled(cbor.decode(payload), range(1, 14), (), "policy")
-    challenges = items(fields[7], "challenges", 1, len(ChallengeKind))
-    policy = Policy(
-        id=text(fields[1], "policy id", 32),
-        version=uint(fields[2], "policy version"),
-        digest=hashlib.sha256(payload).digest(),
-        match_fmr_ppm=uint(fields[3], "match_fmr_ppm", 1, 1_000_000),
-        bona_fide_min_permille=uint(fields[4], "bona_fide_min_permille", 0, 1000),
-        relief_min_permille=uint(fields[5], "relief_min_permille", 0, 1000),
-        continuity_min_permille=uint(fields[6], "continuity_min_permille", 0, 1000),
-        challenges=tuple(member(ChallengeKind, kind, "challenge kind") for kind in challenges),
-        challenge_count=uint(fields[8], "challenge_count", 1, 8),
-        attempts=uint(fields[9], "attempts", 1, 10),
-        action_timeout_ms=uint(fields[10], "action_timeout_ms", 1000, 120_000),
-        session_timeout_ms=uint(fields[11], "session_timeout_ms", 5000, 600_000),
-        exposure_required=truth(fields[12], "exposure_required"),
-        offline_tickets=uint(fields[13], "offline_tickets", 0, 1000),
-    )
-    if len(set(policy.challenges)) != len(policy.challenges):
-        raise EvidenceError("challenges: one named twice")
+    policy = decode_policy(cose.open_strict(message, keys, POLICY_AAD))
     if policy.version < version_floor:
         raise EvidenceError(
             f"policy version {policy.version} is older than {version_floor}", todo="the carrier must send a newer one"
@@ -238,12 +212,12 @@ def build_challenge(challenge: Challenge, signer: Signer) -> bytes:
     if challenge.policy is not None:
         fields[10] = [challenge.policy.id, challenge.policy.version]
     payload = cbor.encode(fields)
-    _challenge(payload, 0.0)
+    decode_challenge(payload)
     return _signed(payload, signer, CHALLENGE_AAD)
 
 
 def build_receipt(receipt: Receipt, signer: Signer) -> bytes:
-    """Signed bytes of a receipt."""
+    """Signed bytes of a receipt; EvidenceError when a field is out of range."""
     fields = {
         1: receipt.terminal_id,
         2: receipt.cti,
@@ -252,11 +226,13 @@ def build_receipt(receipt: Receipt, signer: Signer) -> bytes:
         5: int(receipt.status),
         6: receipt.iat,
     }
-    return _signed(cbor.encode(fields), signer, RECEIPT_AAD)
+    payload = cbor.encode(fields)
+    decode_receipt(payload)
+    return _signed(payload, signer, RECEIPT_AAD)
 
 
 def build_policy(policy: Policy, signer: Signer) -> bytes:
-    """Signed bytes of a policy; `digest` is ignored, because it is of these bytes' payload."""
+    """Signed bytes of a policy; `digest` is ignored. EvidenceError when a field is out of range."""
     fields = {
         1: policy.id,
         2: policy.version,
@@ -272,9 +248,9 @@ def build_policy(policy: Policy, signer: Signer) -> bytes:
         12: policy.exposure_required,
         13: policy.offline_tickets,
     }
-    message = _signed(cbor.encode(fields), signer, POLICY_AAD)
-    parse_policy(message, {signer.key_id: signer.public_key})
-    return message
+    payload = cbor.encode(fields)
+    decode_policy(payload)
+    return _signed(payload, signer, POLICY_AAD)
 
 
 def build_result(result: Claims, signer: Signer) -> bytes:
@@ -290,7 +266,8 @@ def open_result(message: bytes, key: ec.EllipticCurvePublicKey) -> Claims:
     return claims.decode(cose.open_strict(message, {key_id(key): key}, RESULT_AAD, limit=RESULT_LIMIT))
 
 
-def _challenge(payload: bytes, now_s: float) -> Challenge:
+def decode_challenge(payload: bytes, now_s: float = 0.0) -> Challenge:
+    """A challenge's payload, its signature being checked already; EvidenceError when it is not as claims.cddl says."""
     fields = labelled(cbor.decode(payload), range(1, 9), (9, 10), "challenge")
     ttl_s = uint(fields[7], "ttl_s", 1, TTL_MAX_S)
     fresh = member(Fresh, fields[8], "fresh")
@@ -313,6 +290,44 @@ def _challenge(payload: bytes, now_s: float) -> Challenge:
     if challenge.exp <= challenge.iat:
         raise EvidenceError("exp: not after iat")
     return challenge
+
+
+def decode_receipt(payload: bytes) -> Receipt:
+    """A receipt's payload, its signature being checked already; EvidenceError when it is not as claims.cddl says."""
+    fields = labelled(cbor.decode(payload), range(1, 7), (), "receipt")
+    return Receipt(
+        terminal_id=octets(fields[1], "terminal id", _TERMINAL_ID_SIZE),
+        cti=octets(fields[2], "cti", 16),
+        counter=uint(fields[3], "ctr", 1),
+        digest=octets(fields[4], "digest", claims.DIGEST_SIZE),
+        status=member(ReceiptStatus, fields[5], "status"),
+        iat=uint(fields[6], "iat"),
+    )
+
+
+def decode_policy(payload: bytes) -> Policy:
+    """A policy's payload, its signature being checked already; EvidenceError when it is not as claims.cddl says."""
+    fields = labelled(cbor.decode(payload), range(1, 14), (), "policy")
+    challenges = items(fields[7], "challenges", 1, len(ChallengeKind))
+    policy = Policy(
+        id=text(fields[1], "policy id", 32),
+        version=uint(fields[2], "policy version"),
+        digest=hashlib.sha256(payload).digest(),
+        match_fmr_ppm=uint(fields[3], "match_fmr_ppm", 1, 1_000_000),
+        bona_fide_min_permille=uint(fields[4], "bona_fide_min_permille", 0, 1000),
+        relief_min_permille=uint(fields[5], "relief_min_permille", 0, 1000),
+        continuity_min_permille=uint(fields[6], "continuity_min_permille", 0, 1000),
+        challenges=tuple(member(ChallengeKind, kind, "challenge kind") for kind in challenges),
+        challenge_count=uint(fields[8], "challenge_count", 1, 8),
+        attempts=uint(fields[9], "attempts", 1, 10),
+        action_timeout_ms=uint(fields[10], "action_timeout_ms", 1000, 120_000),
+        session_timeout_ms=uint(fields[11], "session_timeout_ms", 5000, 600_000),
+        exposure_required=truth(fields[12], "exposure_required"),
+        offline_tickets=uint(fields[13], "offline_tickets", 0, 1000),
+    )
+    if len(set(policy.challenges)) != len(policy.challenges):
+        raise EvidenceError("challenges: one named twice")
+    return policy
 
 
 def _policy_reference(value: object) -> PolicyReference:

@@ -21,9 +21,9 @@ def labelled(value: object, required: Iterable[int], optional: Iterable[int], wh
         raise EvidenceError(f"{what}: not a map")
     required_labels, labels = set(required), set(value)
     if missing := required_labels - labels:
-        raise EvidenceError(f"{what}: without {sorted(missing)}")
+        raise EvidenceError(f"{what}: without label {', '.join(str(int(label)) for label in sorted(missing)[:4])}")
     if unknown := labels - required_labels - set(optional):
-        raise EvidenceError(f"{what}: with unknown labels {sorted(map(repr, unknown))[:4]}")
+        raise EvidenceError(f"{what}: with unknown label {', '.join(sorted(map(repr, unknown))[:4])}")
     return value
 
 
