@@ -1,0 +1,82 @@
+"""`python -m models.evaluation PAIRS.csv --images DIR`: arguments in, a study of the product's code, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+
+from edge.errors import VouchError
+from edge.vision.pack import Pack
+from edge.vision.pipeline import Pipeline
+from models.evaluation import det, metrics, study
+from models.evaluation.conditions import Condition
+from models.evaluation.metrics import Estimate
+from models.evaluation.study import Figures
+
+
+def main() -> int:
+    """Exit 0 with figures, 2 where the study is not possible."""
+    parser = argparse.ArgumentParser(prog="python -m models.evaluation", description=__doc__)
+    parser.add_argument("pairs", type=Path, help="CSV with the columns fold,a,b,same")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the files that the pairs name")
+    parser.add_argument("--pack", type=Path, default=Path(__file__).resolve().parents[1], help="model pack")
+    parser.add_argument("--condition", type=Condition, choices=list(Condition), default=Condition.PLAIN)
+    parser.add_argument(
+        "--one-face", action="store_true", help="refuse pictures with several faces, as the terminal does"
+    )
+    parser.add_argument("--det", type=Path, metavar="PNG", help="draw the DET curve of the pairs")
+    parser.add_argument("--rounds", type=int, default=300, help="bootstrap draws")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    try:
+        found = _run(arguments)
+    except (VouchError, OSError) as exc:
+        print(exc.diagnostics() if isinstance(exc, VouchError) else exc, file=sys.stderr)
+        return 2
+    print(json.dumps(asdict(found), indent=2) if arguments.json else text(found))
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> Figures:
+    pairs = study.read_pairs(arguments.pairs)
+    pipeline = Pipeline(Pack.load(arguments.pack))
+    try:
+        encode = pipeline.portrait if arguments.one_face else pipeline.central_portrait
+        captures = study.capture(pairs, arguments.images, encode, arguments.condition)
+    finally:
+        pipeline.close()
+    if arguments.det:
+        scores, same = study.pair_scores(pairs, captures.probes, captures.references or captures.probes)
+        det.draw(
+            arguments.det, *metrics.error_curve(scores, same), f"{arguments.pairs.parent.name}, {len(pairs)} pairs"
+        )
+    return study.figures(pairs, captures, rounds=arguments.rounds)
+
+
+def text(found: Figures) -> str:
+    """The figures as lines for people."""
+    lines = [
+        f"pairs                 {found.pairs:,} of {found.subjects:,} subjects",
+        f"failures to acquire   {found.failures_to_acquire} of {found.captures:,} captures (counted as non-matches)",
+        f"time a face           {found.ms_per_face:.1f} ms, detection and alignment included",
+        f"accuracy, by folds    {_percent(found.accuracy)}",
+        f"accuracy, one best    {100 * found.accuracy_best_threshold:.2f} % at cosine {found.best_threshold:.3f}",
+        f"EER                   {_percent(found.eer)}",
+        f"impostors             {found.impostors:,}: all probes with all references of other subjects",
+    ]
+    lines += [f"TAR at FAR {a.far:.0e}     {_percent(a.tar)} at cosine {a.threshold:.4f}" for a in found.at_far]
+    return "\n".join(lines)
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.2f} % [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

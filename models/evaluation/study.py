@@ -1,0 +1,215 @@
+"""Pairs of pictures -> scores by the product's own code -> figures; arguments and printing belong to __main__."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import CaptureError, VouchError
+from edge.session.comparison import Template, compare
+from models.evaluation import conditions, metrics
+from models.evaluation.conditions import Condition
+from models.evaluation.metrics import Estimate, Flags, Scores, Weights
+
+FARS = (1e-2, 1e-3, 1e-4)
+
+Encoder = Callable[[NDArray[np.uint8]], Template]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One comparison of a protocol: probe `a`, reference `b`."""
+
+    fold: int
+    a: str
+    b: str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Captures:
+    """Templates by file name, None where the product gave none; and what it cost."""
+
+    probes: dict[str, Template | None]
+    references: dict[str, Template | None]
+    ms_per_face: float  # median
+
+    @property
+    def failures(self) -> int:
+        return sum(t is None for t in self.probes.values()) + sum(t is None for t in self.references.values())
+
+    @property
+    def total(self) -> int:
+        return len(self.probes) + len(self.references)
+
+
+@dataclass(frozen=True, slots=True)
+class AtFar:
+    """True accept rate at one false accept rate, and the cosine threshold that gives it."""
+
+    far: float
+    tar: Estimate
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All that a study says. TAR and thresholds come from all probes x references of different subjects."""
+
+    pairs: int
+    subjects: int
+    captures: int
+    failures_to_acquire: int
+    ms_per_face: float
+    accuracy: Estimate  # threshold from the other folds
+    accuracy_best_threshold: float
+    best_threshold: float
+    eer: Estimate
+    impostors: int
+    at_far: tuple[AtFar, ...]
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The protocol file, columns fold,a,b,same. VouchError where it has another form."""
+    try:
+        with path.open(newline="") as file:
+            pairs = [
+                Pair(int(row["fold"]), row["a"], row["b"], {"0": False, "1": True}[row["same"]])
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, ValueError, TypeError) as exc:
+        raise VouchError(f"{path}: {exc!r}", todo="give a CSV file with the columns fold,a,b,same") from exc
+    if not pairs:
+        raise VouchError(f"{path} holds no pairs", todo="give a CSV file with the columns fold,a,b,same")
+    return pairs
+
+
+def capture(pairs: list[Pair], images: Path, encode: Encoder, condition: Condition) -> Captures:
+    """Templates of every probe as it is, and of every reference under the condition."""
+    times_ms: list[float] = []
+
+    def template_of(name: str, applied: Condition) -> Template | None:
+        picture = cv2.imread(str(images / name), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise VouchError(f"{images / name} cannot be read", todo="--images must hold the files that the pairs name")
+        changed = conditions.apply(applied, cast("NDArray[np.uint8]", picture))
+        started = time.perf_counter()
+        try:
+            return encode(changed)
+        except CaptureError:
+            return None
+        finally:
+            times_ms.append(1e3 * (time.perf_counter() - started))
+
+    plain = sorted({p.a for p in pairs} | ({p.b for p in pairs} if condition is Condition.PLAIN else set()))
+    probes = {name: template_of(name, Condition.PLAIN) for name in plain}
+    references = {}
+    if condition is not Condition.PLAIN:
+        references = {name: template_of(name, condition) for name in sorted({p.b for p in pairs})}
+    return Captures(probes, references, float(np.median(times_ms)))
+
+
+def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: int = 1) -> Figures:
+    """Everything, with intervals from `rounds` draws of subjects."""
+    references = captures.references or captures.probes
+    if not any(captures.probes.values()) or not any(references.values()):
+        raise VouchError("no face was found in any picture", todo="look at the pictures, or at the pack")
+    names = sorted({metrics.subject_of(n) for p in pairs for n in (p.a, p.b)})
+    number = {name: index for index, name in enumerate(names)}
+    scores, same = pair_scores(pairs, captures.probes, references)
+    folds = np.array([p.fold for p in pairs], np.int64)
+    first = np.array([number[metrics.subject_of(p.a)] for p in pairs], np.int64)
+    second = np.array([number[metrics.subject_of(p.b)] for p in pairs], np.int64)
+    crosses = _Crosses.of(captures.probes, references, number)
+
+    def interval(figure: Callable[[Weights | None, Weights | None], float]) -> Estimate:
+        def drawn_figure(drawn: Weights) -> float:
+            return figure(metrics.pair_weights(drawn, first, second), drawn)
+
+        rng = np.random.default_rng(seed)
+        low, high = metrics.bootstrap(drawn_figure, len(names), rounds=rounds, rng=rng)
+        return Estimate(figure(None, None), low, high)
+
+    def tar(far: float) -> Callable[[Weights | None, Weights | None], float]:
+        return lambda weights, drawn: metrics.match_rate(
+            scores[same], crosses.threshold(far, drawn), None if weights is None else weights[same]
+        )
+
+    threshold, best = metrics.best_threshold(scores, same)
+    return Figures(
+        pairs=len(pairs),
+        subjects=len(names),
+        captures=captures.total,
+        failures_to_acquire=captures.failures,
+        ms_per_face=captures.ms_per_face,
+        accuracy=interval(lambda weights, _: metrics.fold_accuracy(scores, same, folds, weights)),
+        accuracy_best_threshold=best,
+        best_threshold=threshold,
+        eer=interval(lambda weights, _: metrics.equal_error_rate(scores, same, weights)),
+        impostors=crosses.count,
+        at_far=tuple(AtFar(far, interval(tar(far)), crosses.threshold(far, None)) for far in FARS),
+    )
+
+
+def pair_scores(
+    pairs: list[Pair], probes: dict[str, Template | None], references: dict[str, Template | None]
+) -> tuple[Scores, Flags]:
+    """Scores and truth of the protocol's pairs; -inf where a capture failed."""
+    scores = []
+    for pair in pairs:
+        a, b = probes[pair.a], references[pair.b]
+        scores.append(float("-inf") if a is None or b is None else compare(a, b))
+    return np.array(scores), np.array([p.same for p in pairs])
+
+
+@dataclass(frozen=True, slots=True)
+class _Crosses:
+    """The highest scores among all probes x references of different subjects: enough for thresholds at FAR <= 1 %."""
+
+    scores: Scores
+    probe_subjects: NDArray[np.int64]
+    reference_subjects: NDArray[np.int64]
+    all_probes: NDArray[np.int64]  # subject of every probe
+    all_references: NDArray[np.int64]
+
+    @staticmethod
+    def of(
+        probes: dict[str, Template | None], references: dict[str, Template | None], number: dict[str, int]
+    ) -> _Crosses:
+        kept_p = [(number[metrics.subject_of(n)], t.vector) for n, t in probes.items() if t is not None]
+        kept_r = [(number[metrics.subject_of(n)], t.vector) for n, t in references.items() if t is not None]
+        subjects_p, subjects_r = np.array([s for s, _ in kept_p], np.int64), np.array([s for s, _ in kept_r], np.int64)
+        matrix = np.stack([v for _, v in kept_p]) @ np.stack([v for _, v in kept_r]).T
+        matrix[subjects_p[:, None] == subjects_r[None]] = -np.inf
+        if references is probes:  # each comparison once
+            matrix[np.tril_indices(len(matrix))] = -np.inf
+        # Twice the largest rate that is asked for, so that the bootstrap's draws find enough as well.
+        floor = np.quantile(matrix[np.isfinite(matrix)], 1 - 2 * max(FARS))
+        rows, columns = np.nonzero(matrix >= floor)
+        return _Crosses(
+            matrix[rows, columns].astype(np.float64), subjects_p[rows], subjects_r[columns], subjects_p, subjects_r
+        )
+
+    @property
+    def count(self) -> int:
+        return round(self._total(None))
+
+    def threshold(self, far: float, drawn: Weights | None) -> float:
+        weights = None if drawn is None else drawn[self.probe_subjects] * drawn[self.reference_subjects]
+        return metrics.threshold_at(self.scores, far, weights, self._total(drawn))
+
+    def _total(self, drawn: Weights | None) -> float:
+        size = int(max(self.all_probes.max(), self.all_references.max())) + 1
+        draws = np.ones(size) if drawn is None else drawn[:size]
+        a = np.bincount(self.all_probes, minlength=size) * draws
+        b = np.bincount(self.all_references, minlength=size) * draws
+        both = float(a.sum() * b.sum() - a @ b)
+        return both / 2 if self.all_probes is self.all_references or np.array_equal(a, b) else both
