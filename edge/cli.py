@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.config import DEFAULT_PATH
+from edge.config import DEFAULT_PATH, load
 from edge.errors import ProvisioningError, VouchError
 
 Command = Callable[[argparse.Namespace], int]
@@ -33,9 +33,23 @@ def _parser() -> argparse.ArgumentParser:
         prog="vouch", description="Face-verification terminal: only signed results leave it."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_process(commands, "uplink", _uplink, "process 2: carry signed results to the carrier's broker")
     _add_provision(commands)
     _add_evidence(commands)
     return parser
+
+
+def _add_process(commands: Any, name: str, run: Command, summary: str) -> None:
+    parser = commands.add_parser(name, help=summary, description=summary)
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="log what is only of use when looking for a fault")
+    parser.set_defaults(run=run)
+
+
+def _uplink(options: argparse.Namespace) -> int:
+    from edge.uplink.service import main as uplink
+
+    return uplink(load(options.config), verbose=options.verbose)
 
 
 def _add_provision(commands: Any) -> None:

@@ -100,12 +100,12 @@ def setup(process: str, *, level: int = logging.INFO, stream: TextIO | None = No
 def allowed(value: object) -> str | int | float | bool | None:
     """The value as it may be written: a scalar, shortened; anything else is refused and leaves its type's name."""
     match value:
+        case Enum():
+            return value.name.lower()
         case None | bool() | int():
             return value
         case float():
             return round(value, 6) if value == value and abs(value) != float("inf") else str(value)  # noqa: PLR0124 - NaN
-        case Enum():
-            return value.name.lower()
         case str() | PurePath():
             text = str(value)
             return text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 1]}…"

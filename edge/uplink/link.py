@@ -14,6 +14,7 @@ paho is driven from the caller's own loop, without its thread. It has traps, eac
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -53,7 +54,8 @@ class Ending(Enum):
 
     LOST = "lost"  # network or broker away: try again
     REFUSED = "refused"  # somebody must act, though trying again does no harm
-    OLD_BROKER = "old-broker"  # the broker does not speak this protocol version
+    OLD_BROKER = "old-broker"  # the broker says that it does not speak this protocol version
+    HUNG_UP = "hung-up"  # closed before a CONNACK: an old broker, or one that does not trust our certificate
     TAKEN_OVER = "taken-over"  # another client came with our identity
     ASKED = "asked"  # we closed it
 
@@ -105,9 +107,11 @@ class Connection:
         self._opened_at = now
         self._packet_limit: int | None = None
         self._complaint = ""
+        self._in_flight_limit = settings.max_in_flight
+        self._waiting: deque[Publish] = deque()
         self._sent: dict[int, bytes] = {}
         self._happened: list[Arrived | Published] = []
-        self._client = self._new_client(settings, context)
+        self._client = self._new_client(context)
         try:
             self._start(settings)
         except ssl.SSLCertVerificationError as exc:
@@ -136,6 +140,10 @@ class Connection:
             self._client.loop_misc()
         if self.end is None and not self.is_up and now - self._opened_at > CONNECT_TIMEOUT_S:
             self._over(Ending.LOST, "the broker accepted the connection and then said nothing")
+        if self.end is None:
+            self._send_waiting()
+        else:
+            self._let_go()
         happened, self._happened = self._happened, []
         return happened
 
@@ -146,11 +154,18 @@ class Connection:
         if self._packet_limit is not None and size > self._packet_limit:
             self._happened.append(Published(message.message_id, PACKET_TOO_LARGE))
             return
-        info = self._client.publish(topic, message.payload, qos=1)
-        if info.rc in (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_QUEUE_SIZE):
-            self._sent[info.mid] = message.message_id
-        else:
-            self._happened.append(Published(message.message_id, SERVER_UNAVAILABLE))
+        self._waiting.append(message)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """As many as the broker takes at once: paho itself does not heed the broker's Receive Maximum."""
+        while self._waiting and len(self._sent) < self._in_flight_limit and self.end is None:
+            message = self._waiting.popleft()
+            info = self._client.publish(topics.publish_topic(self._terminal_id, message.topic), message.payload, qos=1)
+            if info.rc == mqtt.MQTT_ERR_SUCCESS:
+                self._sent[info.mid] = message.message_id
+            else:
+                self._happened.append(Published(message.message_id, SERVER_UNAVAILABLE))
 
     def acknowledge(self, message: Arrived) -> None:
         """Tell the broker that the message was handed on."""
@@ -171,7 +186,7 @@ class Connection:
             options = {"clean_start": True, "properties": properties}
         self._client.connect(settings.host, settings.port, keepalive=settings.keepalive_s, **options)
 
-    def _new_client(self, settings: UplinkSettings, context: ssl.SSLContext) -> mqtt.Client:
+    def _new_client(self, context: ssl.SSLContext) -> mqtt.Client:
         v5 = self.protocol is Protocol.V5
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -183,7 +198,6 @@ class Connection:
         )
         client.tls_set_context(context)
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(settings.max_in_flight)
         client.on_connect = self._guarded(self._on_connect)
         client.on_subscribe = self._guarded(self._on_subscribe)
         client.on_publish = self._guarded(self._on_publish)
@@ -224,9 +238,7 @@ class Connection:
             return
         self._accepted = True
         self._packet_limit = getattr(properties, "MaximumPacketSize", None)
-        receive_maximum = getattr(properties, "ReceiveMaximum", None)
-        if receive_maximum is not None:
-            self._client.max_inflight_messages_set(min(receive_maximum, self._client.max_inflight_messages))
+        self._in_flight_limit = min(self._in_flight_limit, getattr(properties, "ReceiveMaximum", self._in_flight_limit))
         self._client.subscribe([(topic, 1) for topic in topics.subscriptions(self._terminal_id)])
 
     def _on_subscribe(self, _client: object, _data: object, _mid: int, codes: list[ReasonCode], _props: object) -> None:
@@ -249,11 +261,10 @@ class Connection:
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, code: ReasonCode, _props: object) -> None:
         if not flags.is_disconnect_packet_from_server:
-            # Before a CONNACK, a broker that does not know this version may hang up instead of naming a reason.
-            silent = not self._accepted and not self._complaint
             ending = _alert(self._complaint)
-            detail = self._complaint or "the connection ended without a word"
-            self._note_end(Ending.OLD_BROKER if silent else ending, detail)
+            if ending is Ending.LOST and not self._accepted:
+                ending = Ending.HUNG_UP
+            self._note_end(ending, self._complaint or "the connection ended without a word")
         elif code.value == _TAKEN_OVER:
             self._note_end(Ending.TAKEN_OVER, "another client connected with the identity of this terminal")
         else:
@@ -272,6 +283,9 @@ class Connection:
 
     def _over(self, ending: Ending, detail: str) -> None:
         self._note_end(ending, detail)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._client.socket() is not None:
             self._client.disconnect()
 

@@ -6,14 +6,17 @@ key, and looks into no payload. One thread, one selector; the only call that may
 
 from __future__ import annotations
 
+import logging
+import random
 import selectors
+import signal
 from collections.abc import Callable
 
-from edge.clock import Clock
+from edge.clock import Clock, SystemClock
 from edge.config import Settings
 from edge.errors import IpcError
 from edge.ipc import Inbound, Link, LinkState, Message, Publish, Published
-from edge.log import Log
+from edge.log import Log, setup
 from edge.uplink.backoff import Backoff
 from edge.uplink.channel import Channel
 from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, End, Ending, Protocol
@@ -24,30 +27,44 @@ _FEED_S = 5.0
 _TERMINAL_CAP_S = 5.0
 _FIRST_REFUSAL = 0x80
 # A broker that has no reason codes (3.1.1) ends a stolen session by hanging up; so does one that denies a topic.
-_SUSPICIOUS_LOSSES = 5
+_SUSPICIOUS_LOSSES = 4
+# One hang-up for each protocol version that we speak: then it is not the version.
+_SUSPICIOUS_HANG_UPS = 2
+
+
+def main(settings: Settings, *, verbose: bool = False) -> int:
+    """Be the uplink process until SIGTERM or SIGINT; its exit code."""
+    setup("uplink", level=logging.DEBUG if verbose else logging.INFO)
+    uplink = Uplink(
+        settings, clock=SystemClock(), jitter=random.SystemRandom().random, notifier=Notifier.from_environment()
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: uplink.stop())
+    return uplink.run()
 
 
 class Uplink:
     """The service. `run` returns when `stop` was called; a signal handler may call it."""
 
     def __init__(
-        self, settings: Settings, *, clock: Clock, random: Callable[[], float], notifier: Notifier, held_s: float = 30.0
+        self, settings: Settings, *, clock: Clock, jitter: Callable[[], float], notifier: Notifier, held_s: float = 30.0
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._notifier = notifier
         self._log = Log("uplink")
         self._terminal: Channel | None = None
-        self._terminal_backoff = Backoff(random, base_s=0.25, cap_s=_TERMINAL_CAP_S, held_s=1.0)
+        self._terminal_backoff = Backoff(jitter, base_s=0.25, cap_s=_TERMINAL_CAP_S, held_s=1.0)
         self._terminal_due = 0.0
         self._connection: Connection | None = None
-        self._connection_backoff = Backoff(random, held_s=held_s)
+        self._connection_backoff = Backoff(jitter, held_s=held_s)
         self._connection_due = 0.0
         self._protocol = Protocol.V311 if settings.uplink.protocol == "3.1.1" else Protocol.V5
         self._state = LinkState.DOWN
         self._detail = ""
         self._outage: tuple[float, Ending] | None = None
         self._accepted_losses = 0
+        self._hang_ups = 0
         self._stopping = False
         self._fed_at = 0.0
 
@@ -195,10 +212,14 @@ class Uplink:
         self._set_state(LinkState.UP, "")
 
     def _ended(self, end: End, *, was_up: bool) -> None:
-        """Decide when to try again, and say once an outage what is wrong."""
+        """Decide when and how to try again, and say once an outage what is wrong.
+
+        MQTT 5 first, 3.1.1 where the broker has no 5; and back, lest a hang-up for another reason pins us to it.
+        """
         now = self._clock.monotonic()
-        if end.ending is Ending.OLD_BROKER and self._settings.uplink.protocol == "auto":
-            end = self._change_protocol(end)
+        if end.ending in (Ending.OLD_BROKER, Ending.HUNG_UP) and self._settings.uplink.protocol == "auto":
+            self._protocol = Protocol.V311 if self._protocol is Protocol.V5 else Protocol.V5
+        self._hang_ups = self._hang_ups + 1 if end.ending is Ending.HUNG_UP else 0
         delay_s = self._connection_backoff.lost(now)
         self._connection_due = now + delay_s
         self._accepted_losses = self._accepted_losses + 1 if was_up and self._connection_backoff.failures > 1 else 0
@@ -210,19 +231,16 @@ class Uplink:
     def _verdict(self, end: End) -> tuple[LinkState, str]:
         if end.ending is Ending.TAKEN_OVER:
             return LinkState.TAKEN_OVER, f"{end.detail}; no reconnect until this service is restarted"
-        if end.ending in (Ending.REFUSED, Ending.OLD_BROKER):
+        if end.ending is Ending.REFUSED:
             return LinkState.REFUSED, end.detail
+        if self._hang_ups >= _SUSPICIOUS_HANG_UPS:
+            return LinkState.REFUSED, "the broker hangs up before it answers: it may not trust our certificate"
         if self._accepted_losses >= _SUSPICIOUS_LOSSES:
             return (
                 LinkState.REFUSED,
                 "the broker hangs up soon after accepting: our identity used twice, or a topic denied",
             )
         return LinkState.DOWN, end.detail
-
-    def _change_protocol(self, end: End) -> End:
-        """MQTT 5 first, 3.1.1 where the broker has no 5; and back, lest a hang-up for another reason pins us to it."""
-        self._protocol = Protocol.V311 if self._protocol is Protocol.V5 else Protocol.V5
-        return End(Ending.LOST, f"{end.detail}; next try with MQTT {self._protocol.value}")
 
     def _set_state(self, state: LinkState, detail: str) -> None:
         if (state, detail) == (self._state, self._detail):
