@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from edge.errors import VouchError
+from edge.config import DEFAULT_PACK
+from edge.errors import ConfigError, VouchError
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -27,8 +31,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vouch-sim", description="The desktop simulator of Vouch.")
-    parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_carrier(
+        commands.add_parser("carrier", help="the reference carrier: challenges, verification, receipts, a page")
+    )
     return parser
+
+
+def _add_carrier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=Path, required=True, help="folder of the carrier's keys; made where it is empty")
+    parser.add_argument("--db", type=Path, required=True, help="SQLite file of its records")
+    parser.add_argument("--broker", default="127.0.0.1:8883", metavar="HOST:PORT", help="default %(default)s")
+    parser.add_argument("--ca", type=Path, help="CA of the broker (default: of --keys)")
+    parser.add_argument("--cert", type=Path, help="the carrier's client certificate (default: of --keys)")
+    parser.add_argument("--key", type=Path, help="its key (default: of --keys)")
+    parser.add_argument("--http-port", type=int, default=8090, help="page and API on loopback (default %(default)s)")
+    parser.add_argument(
+        "--pack-digest", action="append", metavar="SHA256", help="of a pack.toml that terminals may use (default: ours)"
+    )
+    parser.set_defaults(run=_carrier)
+
+
+def _carrier(options: argparse.Namespace) -> int:
+    from simulator.carrier.server import CarrierSettings, serve
+
+    host, _, port = options.broker.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--broker {options.broker} is not HOST:PORT", todo="for example 127.0.0.1:8883")
+    try:
+        packs = tuple(bytes.fromhex(digest) for digest in options.pack_digest or [_own_pack()])
+    except ValueError as exc:
+        raise ConfigError("--pack-digest is not hexadecimal", todo="give the SHA-256 of the pack's pack.toml") from exc
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    serve(
+        CarrierSettings(
+            keys=options.keys,
+            database=options.db,
+            broker_host=host,
+            broker_port=int(port),
+            http_port=options.http_port,
+            ca=options.ca,
+            certificate=options.cert,
+            key=options.key,
+            packs=packs,
+        )
+    )
+    return 0
+
+
+def _own_pack() -> str:
+    manifest = DEFAULT_PACK / "pack.toml"
+    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ def open_pki(folder: Path) -> CarrierPki:
     return pki
 
 
-def issue_terminal_certificate(pki: CarrierPki, csr_pem: bytes, *, now: datetime) -> bytes:
-    """A client certificate (PEM) for a certificate request whose CN is a terminal id (32 hexadecimal digits).
+def issue_terminal_certificate(pki: CarrierPki, csr_pem: bytes, terminal_id: str, *, now: datetime) -> bytes:
+    """A client certificate (PEM) for a request whose CN is this terminal id (32 lower-case hexadecimal digits).
 
     Only the CN and the key are taken from the request. ProvisioningError where the request's own signature, its key
     (P-256) or its CN is wrong: a terminal must never obtain another role's name.
@@ -122,10 +122,9 @@ def issue_terminal_certificate(pki: CarrierPki, csr_pem: bytes, *, now: datetime
         raise ProvisioningError("the certificate request cannot be read", todo="send PEM, PKCS#10") from exc
     if not signed or not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ProvisioningError("the certificate request is not signed by a P-256 key of its own")
-    name = names[0].value if len(names) == 1 else ""
-    if not isinstance(name, str) or not _TERMINAL_ID.fullmatch(name):
-        raise ProvisioningError("the request's CN is no terminal id", todo="CN = 32 lower-case hexadecimal digits")
-    return _leaf(pki, name, key, ExtendedKeyUsageOID.CLIENT_AUTH, now)
+    if not _TERMINAL_ID.fullmatch(terminal_id) or [name.value for name in names] != [terminal_id]:
+        raise ProvisioningError("the request's CN is not this terminal's id", todo="CN = the id, 32 hexadecimal digits")
+    return _leaf(pki, terminal_id, key, ExtendedKeyUsageOID.CLIENT_AUTH, now)
 
 
 def load_private_key(path: Path) -> EllipticCurvePrivateKey:

@@ -60,7 +60,9 @@ def test_the_broker_certificate_names_the_loopback_hosts_and_serves_only_as_serv
 def test_a_terminal_certificate_carries_its_id_and_the_requests_key(tmp_path):
     pki = create_pki(tmp_path, now=NOW)
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = x509.load_pem_x509_certificate(issue_terminal_certificate(pki, request(TERMINAL, key), now=NOW))
+    certificate = x509.load_pem_x509_certificate(
+        issue_terminal_certificate(pki, request(TERMINAL, key), TERMINAL, now=NOW)
+    )
     certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(pki.ca.read_bytes()))
     assert certificate.subject.rfc4514_string() == f"CN={TERMINAL}"
     assert certificate.public_key() == key.public_key()
@@ -71,11 +73,18 @@ def test_a_terminal_certificate_carries_its_id_and_the_requests_key(tmp_path):
 def test_a_request_for_another_roles_name_is_refused(tmp_path, name):
     pki = create_pki(tmp_path, now=NOW)
     with pytest.raises(ProvisioningError):
-        issue_terminal_certificate(pki, request(name, ec.generate_private_key(ec.SECP256R1())), now=NOW)
+        issue_terminal_certificate(pki, request(name, ec.generate_private_key(ec.SECP256R1())), name, now=NOW)
+
+
+def test_a_request_for_another_terminals_name_is_refused(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    csr = request(TERMINAL, ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(ProvisioningError):
+        issue_terminal_certificate(pki, csr, TERMINAL[::-1], now=NOW)
 
 
 def test_a_request_with_another_curve_or_no_request_at_all_is_refused(tmp_path):
     pki = create_pki(tmp_path, now=NOW)
     for wrong in (request(TERMINAL, ec.generate_private_key(ec.SECP384R1())), b"", b"-----BEGIN", pki.ca.read_bytes()):
         with pytest.raises(ProvisioningError):
-            issue_terminal_certificate(pki, wrong, now=NOW)
+            issue_terminal_certificate(pki, wrong, TERMINAL, now=NOW)

@@ -1,0 +1,259 @@
+"""The carrier over HTTP: JSON for the point of sale and for engineers, and one page; loopback only, no rules here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edge.clock import Clock
+from edge.errors import LinkError, ProvisioningError, VouchError
+from edge.provisioning.identity import Enrolment, EnrolmentRequest
+from simulator.carrier.pki import CarrierPki
+from simulator.carrier.service import Carrier
+from simulator.carrier.store import Order, Store, StoredAlarm, StoredResult, Terminal
+
+_BODY_LIMIT = 12_000_000  # bytes: a portrait in base64
+_PAGE_TYPES = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(
+    carrier: Carrier,
+    store: Store,
+    pki: CarrierPki,
+    clock: Clock,
+    *,
+    link_is_up: Callable[[], bool],
+    broker: tuple[str, int],
+) -> Starlette:
+    """The application. `broker` (host, port) is what an enrolled terminal is told to connect to."""
+    api = _Api(carrier, store, pki, clock, link_is_up, broker)
+    routes = [
+        Route("/api/overview", api.overview),
+        Route("/api/terminals", api.terminals),
+        Route("/api/terminals", api.enrol, methods=["POST"]),
+        Route("/api/orders", api.orders),
+        Route("/api/orders", api.issue, methods=["POST"]),
+        Route("/api/orders/{order}", api.order),
+        Route("/api/results", api.results),
+        Route("/api/results/{digest}", api.envelope),
+        Route("/api/alarms", api.alarms),
+        Route("/{name:path}", _page),
+    ]
+    # A page of another origin must not reach this port through a name of its own that points here.
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"], www_redirect=False)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={VouchError: _refused})
+
+
+class _Api:
+    def __init__(
+        self,
+        carrier: Carrier,
+        store: Store,
+        pki: CarrierPki,
+        clock: Clock,
+        link_is_up: Callable[[], bool],
+        broker: tuple[str, int],
+    ) -> None:
+        self._carrier = carrier
+        self._store = store
+        self._pki = pki
+        self._clock = clock
+        self._link_is_up = link_is_up
+        self._broker = broker
+
+    def overview(self, request: Request) -> Response:
+        """Everything that the page shows; 204 while nothing changed since `?version=`."""
+        now = self._clock.utc()
+        living = sum(order.expires_at >= now for order in self._store.orders(50))
+        version = f"{self._store.version()}-{living}-{int(self._link_is_up())}"
+        if request.query_params.get("version") == version:
+            return Response(status_code=204, headers=_HEADERS)
+        return _json(
+            {
+                "version": version,
+                "now": now,
+                "broker": {"host": self._broker[0], "port": self._broker[1], "up": self._link_is_up()},
+                "terminals": [_terminal(item) for item in self._store.terminals()],
+                "orders": [self._order(item) for item in self._store.orders(50)],
+                "results": self._results(50),
+                "alarms": [_alarm(item) for item in self._store.alarms(50)],
+            }
+        )
+
+    def terminals(self, _request: Request) -> Response:
+        return _json([_terminal(item) for item in self._store.terminals()])
+
+    async def enrol(self, request: Request) -> Response:
+        """An EnrolmentRequest in, an Enrolment out."""
+        try:
+            asked = EnrolmentRequest(**await _body(request))
+        except TypeError as exc:
+            raise ProvisioningError("the fields are not those of an enrolment request") from exc
+        certificate = await run_in_threadpool(self._carrier.enrol, asked)
+        answer = Enrolment(
+            terminal_id=asked.terminal_id,
+            broker_host=self._broker[0],
+            broker_port=self._broker[1],
+            certificate=certificate.decode(),
+            ca=self._pki.ca.read_text(encoding="utf-8"),
+            carrier_keys={"carrier": self._pki.signing_public_key.read_text(encoding="utf-8")},
+        )
+        fields = {name: getattr(answer, name) for name in Enrolment.__dataclass_fields__}
+        return _json({"enrolment": fields, "fingerprint": answer.fingerprint}, status=201)
+
+    def orders(self, _request: Request) -> Response:
+        return _json([self._order(item) for item in self._store.orders()])
+
+    async def issue(self, request: Request) -> Response:
+        """{terminal, order, portrait: base64 of JPEG or PNG, optional} -> the order, on its way to the terminal."""
+        body = await _body(request)
+        terminal, reference, portrait = body.get("terminal"), body.get("order"), body.get("portrait")
+        if not isinstance(terminal, str) or not isinstance(reference, str):
+            raise ProvisioningError("an order names a terminal and an order, both text")
+        picture = None
+        if portrait is not None:
+            try:
+                picture = base64.b64decode(portrait, validate=True)
+            except (TypeError, binascii.Error, ValueError) as exc:
+                raise ProvisioningError("the portrait is not base64") from exc
+        order = await run_in_threadpool(self._carrier.issue_order, terminal, reference, picture)
+        return _json(self._order(order), status=201)
+
+    def order(self, request: Request) -> Response:
+        """The order, and the first result that answered it."""
+        order = self._store.order(request.path_params["order"])
+        if order is None:
+            return _json({"error": "no such order"}, status=404)
+        result = self._store.result_for(order.nonce)
+        return _json({**self._order(order), "result": self._result(result) if result else None})
+
+    def results(self, _request: Request) -> Response:
+        return _json(self._results(200))
+
+    def envelope(self, request: Request) -> Response:
+        """The signed bytes as they came, for `vouch evidence verify`."""
+        try:
+            result = self._store.result(bytes.fromhex(request.path_params["digest"]))
+        except ValueError:
+            result = None
+        if result is None:
+            return _json({"error": "no such result"}, status=404)
+        return Response(result.envelope, media_type="application/cose; cose-type=cose-sign1", headers=_HEADERS)
+
+    def alarms(self, _request: Request) -> Response:
+        return _json([_alarm(item) for item in self._store.alarms()])
+
+    def _order(self, order: Order) -> dict[str, Any]:
+        result = self._store.result_for(order.nonce)
+        unanswered = "waiting" if self._clock.utc() <= order.expires_at else "expired"
+        return {
+            "id": order.id,
+            "terminal": order.terminal,
+            "order": order.reference,
+            "session": order.session.hex(),
+            "issued_at": order.issued_at,
+            "expires_at": order.expires_at,
+            "state": "answered" if result else unanswered,
+            "outcome": result.claims["outcome"] if result else None,
+            "trusted": result.trusted if result else None,
+        }
+
+    def _results(self, limit: int) -> list[dict[str, Any]]:
+        return [self._result(item) for item in self._store.results(limit)]
+
+    def _result(self, result: StoredResult) -> dict[str, Any]:
+        order = self._store.order_of(result.nonce)
+        return {
+            "terminal": result.terminal,
+            "order": order.reference if order else None,
+            "counter": result.ctr,
+            "digest": result.digest.hex(),
+            "bytes": len(result.envelope),
+            "signature": "valid",  # nothing else is ever stored
+            "trusted": result.trusted,
+            "alarms": [alarm.kind.value for alarm in self._store.alarms_about(result.digest)],
+            "received_at": result.received_at,
+            "times": result.times,
+            "receipts": result.receipts,
+            "claims": dict(result.claims),
+        }
+
+
+def _terminal(terminal: Terminal) -> dict[str, Any]:
+    return {
+        "id": terminal.id,
+        "site": terminal.site,
+        "enrolled_at": terminal.enrolled_at,
+        "seen_at": terminal.seen_at,
+        "status": json.loads(terminal.status) if terminal.status else None,
+    }
+
+
+def _alarm(alarm: StoredAlarm) -> dict[str, Any]:
+    return {
+        "at": alarm.at,
+        "terminal": alarm.terminal,
+        "kind": alarm.kind.value,
+        "detail": alarm.detail,
+        "digest": alarm.digest.hex() if alarm.digest else None,
+        "closed_at": alarm.closed_at,
+    }
+
+
+def _page(request: Request) -> Response:
+    name = request.path_params["name"] or "index.html"
+    if name not in _PAGE_TYPES:
+        return _json({"error": "no such page"}, status=404)
+    content = files("simulator.carrier").joinpath("static", name).read_bytes()
+    return Response(content, media_type=_PAGE_TYPES[name], headers=_HEADERS)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """A JSON object. The content type is asked for because a foreign page cannot send it without our consent."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise ProvisioningError("send application/json")
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > _BODY_LIMIT:
+            raise ProvisioningError(f"more than {_BODY_LIMIT} bytes")
+    try:
+        body = json.loads(data)
+    except ValueError as exc:
+        raise ProvisioningError("the body is no JSON") from exc
+    if not isinstance(body, dict):
+        raise ProvisioningError("the body is no JSON object")
+    return body
+
+
+def _refused(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, VouchError):
+        raise error
+    status = 503 if isinstance(error, LinkError) else 400
+    return _json({"error": error.message, "todo": error.todo}, status=status)
+
+
+def _json(content: Any, status: int = 200) -> JSONResponse:
+    return JSONResponse(content, status_code=status, headers=_HEADERS)

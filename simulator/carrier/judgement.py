@@ -1,0 +1,124 @@
+"""What the carrier concludes from a result whose signature and schema hold: pure rules, no database, no network.
+
+Every finding is an alarm for a person to look at. A finding never makes a result vanish: it is stored, receipted and
+marked, because what is proven to come from a terminal is evidence, also of trouble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+GENESIS = bytes(32)  # `prev` of a terminal's first result
+
+
+class Alarm(Enum):
+    """Why somebody should look."""
+
+    UNKNOWN_TERMINAL = "unknown-terminal"  # never enrolled here
+    UNREADABLE = "unreadable"  # form, key, signature or schema: nothing proven, so no receipt
+    WRONG_NAME = "wrong-name"  # the claims name another terminal than the topic
+    UNKNOWN_NONCE = "unknown-nonce"  # we never issued that challenge
+    WRONG_TERMINAL = "wrong-terminal"  # we issued it to another terminal
+    REPLAY = "replay"  # the challenge was answered before, by another result
+    LATE = "late"  # the answer came after the challenge's time
+    UNKNOWN_POLICY = "unknown-policy"  # decided under a policy that we never signed
+    UNKNOWN_PACK = "unknown-pack"  # measured with models that we do not know
+    GAP = "gap"  # counters are missing; closes when they arrive
+    FORK = "fork"  # two histories: one counter twice, or a previous hash that does not fit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    alarm: Alarm
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a verified result says of itself, as far as the rules care."""
+
+    terminal: str  # 32 hexadecimal digits, from the claims
+    ctr: int
+    digest: bytes  # SHA-256 of the envelope
+    previous: bytes  # `prev` claim
+    nonce: bytes
+    policy_digest: bytes
+    pack_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedOrder:
+    terminal: str
+    expires_at: int  # seconds, the carrier's clock
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the carrier's records say at the moment of judgement."""
+
+    now: int
+    order: IssuedOrder | None  # by the statement's nonce
+    policy: bool
+    pack: bool
+    highest_ctr: int  # 0: no result yet
+    same_ctr: bool  # another result with this counter exists
+    before: bytes | None  # digest of the result one counter below, where we have it
+    after: bytes | None  # `prev` claim of the result one counter above, where we have it
+
+
+def judge(statement: Statement, known: Known) -> tuple[Finding, ...]:
+    """All findings, none where everything fits.
+
+    1. The challenge is ours, for this terminal, unanswered, in time.
+    2. Policy and model pack are known.
+    3. Counter and previous hash continue the one history that this terminal has told so far.
+    """
+    return (
+        *_freshness(statement, known),
+        *_versions(statement, known),
+        *_history(statement, known),
+    )
+
+
+def is_trusted(findings: Iterable[Finding]) -> bool:
+    """Whether a number may be registered on this result. A gap alone says nothing against the result at hand."""
+    return all(finding.alarm is Alarm.GAP for finding in findings)
+
+
+def _freshness(statement: Statement, known: Known) -> Iterable[Finding]:
+    order = known.order
+    if order is None:
+        yield Finding(Alarm.UNKNOWN_NONCE, f"nonce {statement.nonce.hex()} was never issued")
+        return
+    if order.terminal != statement.terminal:
+        yield Finding(Alarm.WRONG_TERMINAL, f"nonce {statement.nonce.hex()} was issued to {order.terminal}")
+    if order.answered:
+        yield Finding(Alarm.REPLAY, f"nonce {statement.nonce.hex()} was answered before")
+    if known.now > order.expires_at:
+        yield Finding(Alarm.LATE, f"{known.now - order.expires_at} s after the challenge's end")
+
+
+def _versions(statement: Statement, known: Known) -> Iterable[Finding]:
+    if not known.policy:
+        yield Finding(Alarm.UNKNOWN_POLICY, f"policy {statement.policy_digest.hex()}")
+    if not known.pack:
+        yield Finding(Alarm.UNKNOWN_PACK, f"pack {statement.pack_digest.hex()}")
+
+
+def _history(statement: Statement, known: Known) -> Iterable[Finding]:
+    expected = known.highest_ctr + 1
+    if known.same_ctr:
+        yield Finding(Alarm.FORK, f"counter {statement.ctr} came before with other bytes")
+    elif statement.ctr > expected:
+        missing = f"{expected}" if statement.ctr == expected + 1 else f"{expected} to {statement.ctr - 1}"
+        yield Finding(Alarm.GAP, f"counter {statement.ctr} came, {missing} is missing")
+    genesis = statement.ctr == 1
+    if genesis != (statement.previous == GENESIS):
+        yield Finding(Alarm.FORK, f"counter {statement.ctr}: a first result has a previous hash of zeros, no other has")
+    elif known.before is not None and statement.previous != known.before:
+        yield Finding(Alarm.FORK, f"counter {statement.ctr} does not follow our counter {statement.ctr - 1}")
+    if known.after is not None and known.after != statement.digest:
+        yield Finding(Alarm.FORK, f"our counter {statement.ctr + 1} does not follow this counter {statement.ctr}")

@@ -1,0 +1,96 @@
+"""The carrier as one process: settings in, broker link and HTTP up, until a signal; nothing is decided here."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+
+from edge.clock import Clock, SystemClock
+from edge.errors import ConfigError
+from edge.evidence.signer import KeyFile
+from edge.session.decision import Policy
+from simulator.carrier.api import create_app
+from simulator.carrier.link import BrokerAddress, CarrierLink
+from simulator.carrier.pki import CarrierPki, create_pki, open_pki
+from simulator.carrier.service import Carrier
+from simulator.carrier.store import Store
+
+_HTTP_HOST = "127.0.0.1"
+_LINK_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierSettings:
+    """`keys`: folder of the carrier's PKI, made where it is empty. `packs`: SHA-256 of each known pack.toml."""
+
+    keys: Path
+    database: Path
+    broker_host: str
+    broker_port: int
+    http_port: int = 0  # 0: any free one
+    ca: Path | None = None  # TLS files for the broker; None: those of `keys`
+    certificate: Path | None = None
+    key: Path | None = None
+    policy: Policy | None = None  # None: the reference policy
+    packs: tuple[bytes, ...] = ()
+
+
+def reference_policy() -> Policy:
+    """What a careful carrier would ask for; the digest is made when it is signed."""
+    return Policy(id="reference", version=1, digest=bytes(32))
+
+
+def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:
+    """Run until SIGINT or SIGTERM. ConfigError where the HTTP port is taken, LinkError where TLS files do not load."""
+    clock = clock or SystemClock()
+    pki = _keys(settings.keys, clock)
+    door = _listen(settings.http_port)
+    store = Store(settings.database)
+    address = BrokerAddress(
+        settings.broker_host,
+        settings.broker_port,
+        settings.ca or pki.ca,
+        settings.certificate or pki.client_certificate,
+        settings.key or pki.client_key,
+    )
+    link = CarrierLink(address)
+    carrier = Carrier(store, pki, KeyFile(pki.signing_key), clock, link.publish)
+    carrier.set_policy(settings.policy or reference_policy())
+    for digest in settings.packs:
+        carrier.add_pack(digest)
+    link.start(carrier.received)
+    if not link.wait_up(_LINK_PATIENCE_S):
+        logging.getLogger(__name__).warning("no broker at %s:%d yet; trying on", address.host, address.port)
+    app = create_app(
+        carrier, store, pki, clock, link_is_up=lambda: link.is_up, broker=(settings.broker_host, settings.broker_port)
+    )
+    print(f"carrier page http://{_HTTP_HOST}:{door.getsockname()[1]}/", flush=True)
+    try:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+        server.run(sockets=[door])
+    finally:
+        link.stop()
+        store.close()
+
+
+def _keys(folder: Path, clock: Clock) -> CarrierPki:
+    if (folder / "ca.pem").exists():
+        return open_pki(folder)
+    return create_pki(folder, now=datetime.fromtimestamp(clock.utc(), UTC))
+
+
+def _listen(port: int) -> socket.socket:
+    door = socket.socket()
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((_HTTP_HOST, port))
+        door.listen()  # whoever reads the address below may call at once, and waits for the server
+    except OSError as exc:
+        door.close()
+        raise ConfigError(f"port {port} of {_HTTP_HOST} cannot be used: {exc.strerror}", todo="name another") from exc
+    return door

@@ -1,0 +1,242 @@
+"""The reference carrier at work: enrols terminals, issues challenges, verifies results, answers with receipts.
+
+HTTP and MQTT bring the calls in; the rules lie in judgement.py, the records in store.py, the signed bytes in edge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from edge.clock import Clock
+from edge.errors import EvidenceError, LinkError, ProvisioningError
+from edge.evidence import messages
+from edge.evidence.claims import Claims, Fresh
+from edge.evidence.messages import Challenge, PolicyReference, Receipt, ReceiptStatus
+from edge.evidence.signer import Signer
+from edge.ipc import Down, Up
+from edge.provisioning.identity import EnrolmentRequest
+from edge.session.decision import Policy
+from simulator.carrier.judgement import Alarm, Finding, Statement, is_trusted, judge
+from simulator.carrier.pki import CarrierPki, issue_terminal_certificate, load_public_key
+from simulator.carrier.portrait import fit_portrait
+from simulator.carrier.store import Order, Store, StoredResult, Terminal
+
+Publish = Callable[[str, bytes], None]
+_LOG = logging.getLogger(__name__)
+_TOPIC = re.compile(r"fv1/up/([0-9a-f]{32})/([a-z]+)")
+_CHALLENGE_TTL_S = 300  # the person stands at the counter; the terminal may be finishing another session
+_STATUS_LIMIT = 2048
+_DETAIL_LIMIT = 200
+
+
+class Carrier:
+    """All that the carrier decides. Any thread may call; `publish` hands bytes to the broker or raises LinkError."""
+
+    def __init__(self, store: Store, pki: CarrierPki, signer: Signer, clock: Clock, publish: Publish) -> None:
+        self._store = store
+        self._pki = pki
+        self._signer = signer
+        self._clock = clock
+        self._publish = publish
+        self._policy: Policy | None = None
+
+    def set_policy(self, policy: Policy) -> None:
+        """Sign the policy, know its digest from now on, and send it to every terminal seen."""
+        message = messages.build_policy(policy, self._signer)
+        self._policy = messages.parse_policy(message, {self._signer.key_id: self._signer.public_key})
+        now = self._clock.utc()
+        self._store.add_policy(self._policy.digest, self._policy.id, self._policy.version, message, now)
+        for terminal in self._store.terminals():
+            if terminal.seen_at is not None:
+                self._send_policy(terminal.id)
+
+    def add_pack(self, digest: bytes) -> None:
+        """Results measured with this model pack (SHA-256 of its pack.toml) raise no alarm."""
+        self._store.add_pack(digest)
+
+    def enrol(self, request: EnrolmentRequest) -> bytes:
+        """Register a terminal's keys and issue its certificate (PEM). ProvisioningError where a part is wrong."""
+        if not 1 <= len(request.site) <= 32:
+            raise ProvisioningError("the site has 1 to 32 characters")
+        for pem in (request.result_key, request.portrait_key):
+            load_public_key(pem.encode())
+        now = datetime.fromtimestamp(self._clock.utc(), UTC)
+        certificate = issue_terminal_certificate(self._pki, request.csr.encode(), request.terminal_id, now=now)
+        self._store.add_terminal(
+            Terminal(request.terminal_id, request.site, request.result_key, request.portrait_key, self._clock.utc())
+        )
+        _LOG.info("terminal %s enrolled at %s", request.terminal_id, request.site)
+        return certificate
+
+    def issue_order(self, terminal_id: str, reference: str, portrait: bytes | None = None) -> Order:
+        """A new order: a challenge of its own, signed, with the portrait sealed to this terminal, on its way.
+
+        ProvisioningError: no such terminal. CaptureError: no picture. EvidenceError: a field out of range.
+        LinkError: the broker does not take it; then there is no order.
+        """
+        terminal = self._store.terminal(terminal_id)
+        if terminal is None:
+            raise ProvisioningError(f"no terminal {terminal_id}", todo="enrol it first")
+        now = self._clock.utc()
+        order = Order(
+            id=secrets.token_hex(8),
+            terminal=terminal_id,
+            reference=reference,
+            nonce=secrets.token_bytes(32),
+            session=secrets.token_bytes(16),
+            issued_at=now,
+            expires_at=now + _CHALLENGE_TTL_S,
+        )
+        challenge = messages.build_challenge(self._challenge(order, terminal, portrait), self._signer)
+        self._send_policy(terminal_id)
+        # The record comes first: an answer must never be faster than our knowledge of the question.
+        self._store.add_order(order)
+        try:
+            self._publish(f"fv1/dn/{terminal_id}/{Down.CHALLENGE.value}", challenge)
+        except LinkError:
+            self._store.remove_order(order.id)
+            raise
+        return order
+
+    def received(self, topic: str, payload: bytes) -> None:
+        """A message from the broker. What is wrong with it becomes an alarm; nothing in it raises."""
+        place = _TOPIC.fullmatch(topic)
+        terminal = self._store.terminal(place[1]) if place else None
+        if place is None or terminal is None:
+            # The broker's rules let only known names publish: a name without a record is a mistake of ours.
+            self._alarm(place[1] if place else "", Alarm.UNKNOWN_TERMINAL, f"{len(payload)} bytes on {topic}")
+            return
+        match place[2]:
+            case Up.RESULT.value:
+                self._result(terminal, payload)
+            case Up.STATUS.value | Up.AUDIT.value:
+                self._status(terminal, payload)
+
+    def _result(self, terminal: Terminal, envelope: bytes) -> None:
+        """1. The same bytes again get the same answer. 2. Signature and schema. 3. The rules. 4. Record. 5. Receipt."""
+        digest = hashlib.sha256(envelope).digest()
+        now = self._clock.utc()
+        stored = self._store.repeat_of(digest)  # 1
+        if stored is not None:
+            self._send_receipt(stored, ReceiptStatus.DUPLICATE if stored.trusted else ReceiptStatus.REFUSED)
+            return
+        try:
+            claims = messages.open_result(envelope, load_public_key(terminal.result_key.encode()))  # 2
+        except EvidenceError as exc:
+            self._alarm(terminal.id, Alarm.UNREADABLE, exc.message, digest)
+            return
+        statement = Statement(
+            terminal=claims.terminal_id.hex(),
+            ctr=claims.counter,
+            digest=digest,
+            previous=claims.previous,
+            nonce=claims.nonce,
+            policy_digest=claims.policy_digest,
+            pack_digest=claims.pack_digest,
+        )
+        if statement.terminal != terminal.id:
+            # Its key signed another's name: the other's history must not be touched by it.
+            self._alarm(terminal.id, Alarm.WRONG_NAME, f"claims name {statement.terminal}", digest)
+            return
+        with self._store.transaction():
+            findings = judge(statement, self._store.known(statement, now))  # 3
+            self._store.add_result(statement, claims.cti, envelope, claims_by_name(claims), findings, now)  # 4
+            self._store.note_seen(terminal.id, now)
+        for finding in findings:
+            _LOG.warning("%s: %s: %s", terminal.id, finding.alarm.value, finding.detail)
+        stored = self._store.result(digest)
+        if stored is not None:
+            self._send_receipt(stored, ReceiptStatus.ACCEPTED if is_trusted(findings) else ReceiptStatus.REFUSED)  # 5
+
+    def _send_receipt(self, stored: StoredResult, status: ReceiptStatus) -> None:
+        receipt = Receipt(
+            terminal_id=bytes.fromhex(stored.terminal),
+            cti=stored.cti,
+            counter=stored.ctr,
+            digest=stored.digest,
+            status=status,
+            iat=stored.received_at,
+        )
+        try:
+            message = messages.build_receipt(receipt, self._signer)
+            self._publish(f"fv1/dn/{stored.terminal}/{Down.RECEIPT.value}", message)
+        except LinkError as exc:
+            _LOG.warning("%s: no receipt for counter %d now: %s", stored.terminal, stored.ctr, exc.message)
+            return  # the terminal sends the same bytes again
+        self._store.note_receipt(stored.digest)
+
+    def _status(self, terminal: Terminal, payload: bytes) -> None:
+        status = _readable(payload)
+        self._store.note_seen(terminal.id, self._clock.utc(), json.dumps(status))
+        if self._policy is not None and self._policy.digest.hex() not in json.dumps(status):
+            self._send_policy(terminal.id)
+
+    def _send_policy(self, terminal_id: str) -> None:
+        message = self._store.newest_policy()
+        if message is None:
+            return
+        try:
+            self._publish(f"fv1/dn/{terminal_id}/{Down.POLICY.value}", message)
+        except LinkError as exc:
+            _LOG.warning("%s: no policy now: %s", terminal_id, exc.message)
+
+    def _challenge(self, order: Order, terminal: Terminal, portrait: bytes | None) -> Challenge:
+        sealed = None
+        if portrait is not None:
+            key = load_public_key(terminal.portrait_key.encode())
+            sealed = messages.seal_portrait(fit_portrait(portrait), key, context=order.nonce)
+        return Challenge(
+            terminal_id=bytes.fromhex(order.terminal),
+            nonce=order.nonce,
+            session_id=order.session,
+            order=order.reference,
+            iat=order.issued_at,
+            exp=order.expires_at,
+            ttl_s=_CHALLENGE_TTL_S,
+            fresh=Fresh.ONLINE,
+            portrait=sealed,
+            policy=PolicyReference(self._policy.id, self._policy.version) if self._policy else None,
+        )
+
+    def _alarm(self, terminal_id: str, alarm: Alarm, detail: str, digest: bytes | None = None) -> None:
+        _LOG.warning("%s: %s: %s", terminal_id, alarm.value, detail)
+        self._store.add_alarm(terminal_id, Finding(alarm, detail[:_DETAIL_LIMIT]), self._clock.utc(), digest)
+
+
+def claims_by_name(claims: Claims) -> dict[str, Any]:
+    """The claims as JSON types: bytes as hexadecimal, enumerations by name."""
+    return {field.name: _json(getattr(claims, field.name)) for field in dataclasses.fields(claims)}
+
+
+def _json(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case Enum():
+            return value.name.lower().replace("_", "-")
+        case tuple():
+            return [_json(item) for item in value]
+        case _ if dataclasses.is_dataclass(value):
+            return {field.name: _json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        case _:
+            return value
+
+
+def _readable(payload: bytes) -> Mapping[str, Any]:
+    """A status message is JSON; anything else is shown as what it is."""
+    if len(payload) > _STATUS_LIMIT:
+        return {"unreadable": f"{len(payload)} bytes"}
+    try:
+        status = json.loads(payload)
+    except ValueError:
+        return {"unreadable": f"{len(payload)} bytes"}
+    return status if isinstance(status, dict) else {"unreadable": f"{len(payload)} bytes"}

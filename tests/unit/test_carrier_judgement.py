@@ -1,0 +1,77 @@
+"""The carrier's rules, one story each."""
+
+from dataclasses import replace
+
+import pytest
+
+from simulator.carrier.judgement import GENESIS, Alarm, IssuedOrder, Known, Statement, is_trusted, judge
+
+ONE, TWO = "1" * 32, "2" * 32
+FIRST = Statement(ONE, 1, b"a" * 32, GENESIS, b"n" * 32, b"p" * 32, b"m" * 32)
+THIRD = Statement(ONE, 3, b"c" * 32, b"b" * 32, b"n" * 32, b"p" * 32, b"m" * 32)
+FRESH = Known(
+    now=1000,
+    order=IssuedOrder(ONE, expires_at=1100, answered=False),
+    policy=True,
+    pack=True,
+    highest_ctr=0,
+    same_ctr=False,
+    before=None,
+    after=None,
+)
+AFTER_TWO = replace(FRESH, highest_ctr=2, before=b"b" * 32)
+
+
+def alarms(statement, known):
+    return [finding.alarm for finding in judge(statement, known)]
+
+
+def test_a_first_result_that_fits_raises_nothing():
+    assert alarms(FIRST, FRESH) == []
+
+
+def test_a_third_result_that_follows_the_second_raises_nothing():
+    assert alarms(THIRD, AFTER_TWO) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "alarm"),
+    [
+        ({"order": None}, Alarm.UNKNOWN_NONCE),
+        ({"order": IssuedOrder(TWO, 1100, answered=False)}, Alarm.WRONG_TERMINAL),
+        ({"order": IssuedOrder(ONE, 1100, answered=True)}, Alarm.REPLAY),
+        ({"order": IssuedOrder(ONE, 999, answered=False)}, Alarm.LATE),
+        ({"policy": False}, Alarm.UNKNOWN_POLICY),
+        ({"pack": False}, Alarm.UNKNOWN_PACK),
+        ({"same_ctr": True}, Alarm.FORK),
+        ({"before": b"x" * 32}, Alarm.FORK),
+        ({"after": b"x" * 32}, Alarm.FORK),
+    ],
+)
+def test_each_thing_that_does_not_fit_raises_its_own_alarm_and_takes_trust_away(change, alarm):
+    findings = judge(THIRD, replace(AFTER_TWO, **change))
+    assert [finding.alarm for finding in findings] == [alarm]
+    assert not is_trusted(findings)
+
+
+def test_an_answer_in_the_last_second_is_in_time():
+    assert alarms(FIRST, replace(FRESH, now=1100)) == []
+
+
+def test_missing_counters_raise_a_gap_that_names_them_and_leave_the_result_trusted():
+    findings = judge(THIRD, FRESH)
+    assert [finding.alarm for finding in findings] == [Alarm.GAP]
+    assert "1 to 2" in findings[0].detail
+    assert is_trusted(findings)
+
+
+def test_a_result_that_fills_a_gap_is_no_fork():
+    assert alarms(THIRD, replace(AFTER_TWO, highest_ctr=9, after=THIRD.digest)) == []
+
+
+def test_a_later_result_that_claims_to_be_the_first_is_a_fork():
+    assert alarms(replace(THIRD, previous=GENESIS), replace(AFTER_TWO, before=None)) == [Alarm.FORK]
+
+
+def test_a_first_result_that_follows_something_is_a_fork():
+    assert alarms(replace(FIRST, previous=b"z" * 32), FRESH) == [Alarm.FORK]

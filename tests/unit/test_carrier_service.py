@@ -1,0 +1,349 @@
+"""The carrier against a terminal with real keys and signatures; the broker is a list."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import CaptureError, EvidenceError, LinkError, ProvisioningError
+from edge.evidence.messages import ReceiptStatus, open_portrait
+from edge.evidence.portrait import PORTRAIT_LIMIT
+from edge.evidence.signer import KeyFile, load_private_key
+from edge.session.decision import Outcome
+from simulator.blind_terminal import PACK_DIGEST, BlindTerminal, ChainEnd
+from simulator.carrier.judgement import Alarm
+from simulator.carrier.pki import create_pki, load_public_key
+from simulator.carrier.portrait import fit_portrait
+from simulator.carrier.server import reference_policy
+from simulator.carrier.service import Carrier
+from simulator.carrier.store import Store
+
+
+class SetClock:
+    """A clock that the test moves."""
+
+    def __init__(self, now=1_800_000_000):
+        self.now = now
+
+    def monotonic(self):
+        return float(self.now)
+
+    def utc(self):
+        return self.now
+
+    def is_synchronised(self):
+        return False
+
+
+class House:
+    """A carrier, its outbox, and terminals that answer."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.clock = SetClock()
+        self.pki = create_pki(folder / "pki", now=datetime.fromtimestamp(self.clock.now, UTC))
+        self.store = Store(folder / "carrier.sqlite")
+        self.sent = []
+        self.link_up = True
+        self.carrier = Carrier(self.store, self.pki, KeyFile(self.pki.signing_key), self.clock, self.publish)
+        self.carrier.set_policy(reference_policy())
+        self.carrier.add_pack(PACK_DIGEST)
+
+    def publish(self, topic, payload):
+        if not self.link_up:
+            raise LinkError("down")
+        self.sent.append((topic, payload))
+
+    def terminal(self, name="a"):
+        terminal = BlindTerminal(self.folder / name, site=f"shop {name}", clock=self.clock)
+        self.carrier.enrol(terminal.request)
+        terminal.trust(load_public_key(self.pki.signing_public_key.read_bytes()))
+        return terminal
+
+    def order(self, terminal, **extra):
+        """The challenge, as the terminal read it."""
+        self.carrier.issue_order(terminal.id, "order 1", **extra)
+        policy, challenge = self.sent[-2:]
+        assert policy[0] == f"fv1/dn/{terminal.id}/policy"
+        assert challenge[0] == f"fv1/dn/{terminal.id}/challenge"
+        terminal.take_policy(policy[1])
+        return terminal.read_challenge(challenge[1])
+
+    def deliver(self, terminal, envelope):
+        """The receipt, as the terminal read it; None where there is none."""
+        before = len(self.sent)
+        self.carrier.received(f"fv1/up/{terminal.id}/result", envelope)
+        answers = self.sent[before:]
+        if not answers:
+            return None
+        ((topic, message),) = answers
+        assert topic == f"fv1/dn/{terminal.id}/receipt"
+        return terminal.read_receipt(message)
+
+    @property
+    def alarms(self):
+        return [alarm.kind for alarm in reversed(self.store.alarms())]
+
+
+@pytest.fixture
+def house(tmp_path):
+    house = House(tmp_path)
+    yield house
+    house.store.close()
+
+
+def picture(width=600, height=800):
+    noise = np.random.default_rng(1).integers(0, 255, (height // 60, width // 60, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", cv2.resize(noise, (width, height)), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def test_an_answered_challenge_is_stored_with_its_claims_and_receipted(house):
+    terminal = house.terminal()
+    envelope = terminal.answer(house.order(terminal))
+    receipt = house.deliver(terminal, envelope)
+    assert receipt.status is ReceiptStatus.ACCEPTED
+    assert receipt.digest == hashlib.sha256(envelope).digest()
+    (stored,) = house.store.results()
+    assert stored.trusted
+    assert stored.claims["outcome"] == "match"
+    assert stored.claims["challenges"] == [{"kind": "turn-left", "ok": True}, {"kind": "blink", "ok": True}]
+    assert stored.receipts == 1
+    assert house.alarms == []
+
+
+def test_the_same_bytes_again_are_no_second_result_and_get_a_duplicate_receipt(house):
+    terminal = house.terminal()
+    envelope = terminal.answer(house.order(terminal))
+    first, second = house.deliver(terminal, envelope), house.deliver(terminal, envelope)
+    assert second.status is ReceiptStatus.DUPLICATE
+    assert (second.cti, second.digest, second.counter, second.iat) == (
+        first.cti,
+        first.digest,
+        first.counter,
+        first.iat,
+    )
+    (stored,) = house.store.results()
+    assert stored.times == 2
+    assert house.alarms == []
+
+
+def test_an_altered_result_is_an_alarm_without_a_receipt(house):
+    terminal = house.terminal()
+    envelope = bytearray(terminal.answer(house.order(terminal)))
+    envelope[len(envelope) // 2] ^= 1
+    assert house.deliver(terminal, bytes(envelope)) is None
+    assert house.alarms == [Alarm.UNREADABLE]
+    assert house.store.results() == []
+
+
+def test_a_result_signed_with_another_terminals_key_is_refused_under_this_name(house):
+    one, two = house.terminal("one"), house.terminal("two")
+    house.order(one)
+    envelope = two.answer(house.order(two))
+    house.carrier.received(f"fv1/up/{one.id}/result", envelope)
+    assert house.alarms == [Alarm.UNREADABLE]
+    assert house.store.results() == []
+
+
+def test_a_terminal_that_signs_anothers_name_does_not_touch_the_others_history(house):
+    one, two = house.terminal("one"), house.terminal("two")
+    envelope = one.answer(house.order(one), terminal_id=bytes.fromhex(two.id))
+    assert house.deliver(one, envelope) is None
+    assert house.alarms == [Alarm.WRONG_NAME]
+    assert house.store.results() == []
+
+
+def test_one_challenge_answered_twice_is_a_replay(house):
+    terminal = house.terminal()
+    challenge = house.order(terminal)
+    house.deliver(terminal, terminal.answer(challenge, Outcome.NO_MATCH))
+    receipt = house.deliver(terminal, terminal.answer(challenge, Outcome.MATCH))
+    assert receipt.status is ReceiptStatus.REFUSED
+    assert house.alarms == [Alarm.REPLAY]
+    assert house.store.result_for(challenge.nonce).claims["outcome"] == "no-match"
+
+
+def test_a_refused_result_stays_refused_when_it_comes_again(house):
+    terminal = house.terminal()
+    envelope = terminal.answer(house.order(terminal), nonce=b"never issued" + bytes(20))
+    assert [house.deliver(terminal, envelope).status for _ in range(2)] == [ReceiptStatus.REFUSED] * 2
+    assert house.alarms == [Alarm.UNKNOWN_NONCE]
+
+
+def test_a_challenge_of_another_terminal_answered_here_is_an_alarm(house):
+    one, two = house.terminal("one"), house.terminal("two")
+    house.order(two)
+    stolen = house.order(one)
+    receipt = house.deliver(two, two.answer(stolen))
+    assert receipt.status is ReceiptStatus.REFUSED
+    assert house.alarms == [Alarm.WRONG_TERMINAL]
+
+
+def test_an_answer_after_the_challenges_time_is_late(house):
+    terminal = house.terminal()
+    challenge = house.order(terminal)
+    house.clock.now += 301
+    assert house.deliver(terminal, terminal.answer(challenge)).status is ReceiptStatus.REFUSED
+    assert house.alarms == [Alarm.LATE]
+
+
+def test_a_gap_alarms_and_closes_when_the_missing_result_comes(house):
+    terminal = house.terminal()
+    early = terminal.answer(house.order(terminal))
+    later = terminal.answer(house.order(terminal))
+    assert house.deliver(terminal, later).status is ReceiptStatus.ACCEPTED
+    assert house.alarms == [Alarm.GAP]
+    assert house.store.alarms()[0].closed_at is None
+    assert house.deliver(terminal, early).status is ReceiptStatus.ACCEPTED
+    assert house.alarms == [Alarm.GAP]
+    assert house.store.alarms()[0].closed_at == house.clock.now
+
+
+def test_a_cloned_card_shows_as_a_fork(house):
+    terminal = house.terminal()
+    house.deliver(terminal, terminal.answer(house.order(terminal)))
+    end = terminal.end
+    house.deliver(terminal, terminal.answer(house.order(terminal)))
+    clone, _ = terminal.sign_after(end, house.order(terminal), Outcome.MATCH)
+    assert house.deliver(terminal, clone).status is ReceiptStatus.REFUSED
+    assert house.alarms == [Alarm.FORK]
+
+
+def test_a_history_that_starts_again_shows_as_a_fork(house):
+    terminal = house.terminal()
+    house.deliver(terminal, terminal.answer(house.order(terminal)))
+    again, _ = terminal.sign_after(ChainEnd(), house.order(terminal), Outcome.MATCH)
+    assert house.deliver(terminal, again).status is ReceiptStatus.REFUSED
+    assert house.alarms == [Alarm.FORK]
+
+
+def test_a_rewritten_past_shows_as_a_fork(house):
+    terminal = house.terminal()
+    house.deliver(terminal, terminal.answer(house.order(terminal)))
+    altered = ChainEnd(1, b"\x05" * 32)
+    envelope, _ = terminal.sign_after(altered, house.order(terminal), Outcome.MATCH)
+    assert house.deliver(terminal, envelope).status is ReceiptStatus.REFUSED
+    assert house.alarms == [Alarm.FORK]
+
+
+@pytest.mark.parametrize(
+    ("claim", "alarm"), [("policy_digest", Alarm.UNKNOWN_POLICY), ("pack_digest", Alarm.UNKNOWN_PACK)]
+)
+def test_a_policy_or_pack_that_we_do_not_know_is_an_alarm(house, claim, alarm):
+    terminal = house.terminal()
+    receipt = house.deliver(terminal, terminal.answer(house.order(terminal), **{claim: b"\x09" * 32}))
+    assert receipt.status is ReceiptStatus.REFUSED
+    assert house.alarms == [alarm]
+
+
+def test_a_result_is_kept_when_the_receipt_cannot_leave_and_receipted_when_it_comes_again(house):
+    terminal = house.terminal()
+    envelope = terminal.answer(house.order(terminal))
+    house.link_up = False
+    assert house.deliver(terminal, envelope) is None
+    assert len(house.store.results()) == 1
+    house.link_up = True
+    assert house.deliver(terminal, envelope).status is ReceiptStatus.DUPLICATE
+
+
+def test_nothing_of_a_result_is_kept_when_its_alarms_cannot_be(house, monkeypatch):
+    terminal = house.terminal()
+    house.order(terminal)
+    later = terminal.answer(house.order(terminal), counter=2)
+    monkeypatch.setattr(house.store, "add_alarm", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        house.deliver(terminal, later)
+    assert house.store.results() == []
+    assert len(house.sent) == 4  # two orders, no receipt
+
+
+def test_an_order_that_the_broker_does_not_take_is_no_order(house):
+    terminal = house.terminal()
+    house.link_up = False
+    with pytest.raises(LinkError):
+        house.carrier.issue_order(terminal.id, "order 1")
+    assert house.store.orders() == []
+
+
+def test_an_order_for_a_terminal_that_was_never_enrolled_is_refused(house):
+    with pytest.raises(ProvisioningError):
+        house.carrier.issue_order("f" * 32, "order 1")
+
+
+@pytest.mark.parametrize("reference", ["", "x" * 65, "line\nbreak"])
+def test_an_order_with_a_reference_that_no_challenge_can_carry_is_refused(house, reference):
+    terminal = house.terminal()
+    with pytest.raises(EvidenceError):
+        house.carrier.issue_order(terminal.id, reference)
+    assert house.store.orders() == []
+
+
+def test_the_portrait_travels_sealed_and_only_this_terminal_can_open_it(house):
+    terminal, other = house.terminal("one"), house.terminal("two")
+    challenge = house.order(terminal, portrait=picture())
+    jpeg = open_portrait(challenge.portrait, load_private_key(terminal.portrait_key), context=challenge.nonce)
+    assert jpeg.startswith(b"\xff\xd8")
+    assert len(jpeg) <= PORTRAIT_LIMIT
+    assert jpeg not in b"".join(payload for _, payload in house.sent)
+    with pytest.raises(EvidenceError):
+        open_portrait(challenge.portrait, load_private_key(other.portrait_key), context=challenge.nonce)
+
+
+def test_a_portrait_that_is_no_picture_is_refused_before_anything_is_sent(house):
+    terminal = house.terminal()
+    with pytest.raises(CaptureError):
+        house.carrier.issue_order(terminal.id, "order 1", b"not a picture")
+    assert house.sent == []
+
+
+def test_a_portrait_of_the_size_of_an_id_chips_is_passed_on_byte_for_byte():
+    small = picture(102, 126)
+    assert len(small) <= PORTRAIT_LIMIT
+    assert fit_portrait(small) == small
+
+
+def test_a_large_portrait_is_made_to_fit_and_keeps_its_shape():
+    jpeg = fit_portrait(picture(1200, 1600))
+    assert len(jpeg) <= PORTRAIT_LIMIT
+    height, width, _ = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape
+    assert abs(width / height - 0.75) < 0.02
+
+
+def test_a_certificate_is_issued_only_for_the_name_in_the_request(house, tmp_path):
+    from dataclasses import replace
+
+    terminal = BlindTerminal(tmp_path / "x", site="shop", clock=house.clock)
+    with pytest.raises(ProvisioningError):
+        house.carrier.enrol(replace(terminal.request, terminal_id="f" * 32))
+    assert house.store.terminals() == []
+
+
+def test_a_status_message_shows_and_brings_the_policy_where_it_is_not_in_force(house):
+    terminal = house.terminal()
+    house.carrier.received(f"fv1/up/{terminal.id}/status", b'{"state": "idle"}')
+    assert [topic for topic, _ in house.sent] == [f"fv1/dn/{terminal.id}/policy"]
+    policy = terminal.take_policy(house.sent[0][1])
+    status = f'{{"policy_digest": "{policy.digest.hex()}"}}'.encode()
+    house.carrier.received(f"fv1/up/{terminal.id}/status", status)
+    assert len(house.sent) == 1
+    assert house.store.terminal(terminal.id).status == status.decode()
+
+
+@pytest.mark.parametrize("noise", [b"", b"\xff" * 100, b"[1]", b"{" * 5000, b"null"])
+def test_unreadable_status_and_result_messages_raise_nothing(house, noise):
+    terminal = house.terminal()
+    house.carrier.received(f"fv1/up/{terminal.id}/status", noise)
+    house.carrier.received(f"fv1/up/{terminal.id}/result", noise)
+    house.carrier.received("fv1/up/nobody/result", noise)
+    assert house.alarms == [Alarm.UNREADABLE, Alarm.UNKNOWN_TERMINAL]
+
+
+def test_all_records_are_there_after_a_restart(house):
+    terminal = house.terminal()
+    house.deliver(terminal, terminal.answer(house.order(terminal)))
+    house.store.close()
+    house.store = Store(house.folder / "carrier.sqlite")
+    assert [result.ctr for result in house.store.results()] == [1]
+    assert house.store.terminal(terminal.id).site == "shop a"
