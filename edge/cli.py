@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.config import DEFAULT_PATH, load
-from edge.errors import ProvisioningError, VouchError
+from edge.config import DEFAULT_PACK, DEFAULT_PATH, load
+from edge.errors import CaptureError, ProvisioningError, VouchError
+
+if TYPE_CHECKING:
+    from edge.drivers.camera import FrameSource, Image
 
 Command = Callable[[argparse.Namespace], int]
+
+# Beside the repository, where a developer has it; a terminal has none.
+_TEACHERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_process(commands, "uplink", _uplink, "process 2: carry signed results to the carrier's broker")
     _add_provision(commands)
     _add_evidence(commands)
+    _add_vision(commands)
     return parser
 
 
@@ -122,6 +132,134 @@ def _provision_install(options: argparse.Namespace) -> int:
         raise ProvisioningError(f"{options.answer} cannot be read", todo="name the carrier's JSON file") from exc
     path = identity.install(options.dir, identity.parse_enrolment(text), fingerprint=options.fingerprint)
     print(f"installed; settings in {path}")
+    return 0
+
+
+def _add_vision(commands: Any) -> None:
+    compare = commands.add_parser("compare", help="1:1 comparison of two pictures: exit 0 same, 1 different, 2 why not")
+    compare.add_argument("pictures", type=Path, nargs=2, metavar="PICTURE")
+    compare.add_argument("--fmr-ppm", type=int, default=1000, help="false match rate of the threshold, in a million")
+    compare.set_defaults(run=_compare)
+    observe = commands.add_parser("observe", help="a line per frame of a video or camera")
+    observe.add_argument("source", help="a video file, or a camera: 0, /dev/video0")
+    observe.set_defaults(run=_observe)
+    bench = commands.add_parser("bench", help="milliseconds by stage, one thread and two; memory")
+    picture = bench.add_mutually_exclusive_group()
+    picture.add_argument("--image", type=Path, help="a picture of one face; default: a rendered one")
+    picture.add_argument("--video", type=Path, help="a video of one face")
+    bench.add_argument("--peers", type=Path, default=_TEACHERS, help="folder of public models to run beside ours")
+    bench.add_argument("--rounds", type=int, default=60)
+    bench.set_defaults(run=_bench)
+    for command in (compare, observe, bench):
+        command.add_argument("--json", action="store_true")
+        command.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="folder of the model pack")
+    models = commands.add_parser("models", help="look at a model pack").add_subparsers(required=True, metavar="STEP")
+    for name, help_, run in (
+        ("verify", "check hashes, tensors and a first run of every model", _models_verify),
+        ("list", "what the manifest says", _models_list),
+    ):
+        step = models.add_parser(name, help=help_)
+        step.add_argument("pack", type=Path, nargs="?", default=DEFAULT_PACK)
+        step.set_defaults(run=run)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from edge.drivers.document import from_file
+    from edge.session.comparison import compare
+    from edge.vision.pack import Pack
+    from edge.vision.pipeline import Pipeline
+
+    pack = Pack.load(options.pack)
+    threshold = pack.match_threshold(options.fmr_ppm)
+    pipeline = Pipeline(pack)
+    templates = []
+    for path in options.pictures:
+        try:
+            templates.append(pipeline.portrait(from_file(path)))
+        except CaptureError as error:
+            if options.json:
+                told = {"same": None, "picture": str(path), "fault": error.fault.value, "message": error.message}
+                print(json.dumps(told))
+            print(f"vouch: {path}: {error.diagnostics()}", file=sys.stderr)
+            return 2
+    score = compare(*templates)
+    same = score >= threshold
+    if options.json:
+        print(json.dumps({"same": same, "score": round(score, 4), "threshold": threshold, "fmr_ppm": options.fmr_ppm}))
+    else:
+        print(f"{'same' if same else 'different'}  score {score:.3f}, threshold {threshold:.3f}")
+    return 0 if same else 1
+
+
+def _observe(options: argparse.Namespace) -> int:
+    from edge.vision.pack import Pack
+    from edge.vision.pipeline import Pipeline
+    from edge.vision.report import line_of, record_of
+
+    pipeline = Pipeline(Pack.load(options.pack))
+    source = _open_source(options.source)
+    try:
+        while (frame := source.read(timeout_s=5.0)) is not None:
+            seen = pipeline.process(frame.image, frame.info, bona_fide=True)
+            print(json.dumps(record_of(seen)) if options.json else line_of(seen), flush=True)
+    except BrokenPipeError:  # the reader has seen enough; nothing may be flushed to it at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        source.close()
+        pipeline.close()
+    return 0
+
+
+def _open_source(text: str) -> FrameSource:
+    from edge.drivers.opencv_camera import FileSource, WebcamSource
+
+    camera = re.fullmatch(r"(?:v4l2:|/dev/video)?(\d+)", text)
+    if camera and not Path(text).is_file():
+        return WebcamSource(int(camera.group(1)), width=640, height=480, fps=30)
+    return FileSource(Path(text.removeprefix("file:")))
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from edge.vision.bench import bench, lines_of
+
+    frames = _bench_frames(options)
+    result = bench(options.pack, frames, options.peers, rounds=options.rounds)
+    print(json.dumps(result.as_record())) if options.json else print(*lines_of(result), sep="\n")
+    return 0
+
+
+def _bench_frames(options: argparse.Namespace) -> list[Image]:
+    """Up to 16 frames of the video; else the picture; each fitted into 640 x 480 as a camera would give it."""
+    import numpy as np
+
+    from edge.drivers.document import from_file
+    from edge.vision.picture import letterbox
+
+    pictures: list[Image] = []
+    if options.video:
+        source = _open_source(str(options.video))
+        while len(pictures) < 16 and (taken := source.read(timeout_s=5.0)) is not None:
+            pictures.append(taken.image)
+        source.close()
+    else:
+        pictures.append(from_file(options.image or DEFAULT_PACK / "bench.jpg"))
+    frames = [np.zeros((480, 640, 3), np.uint8) for _ in pictures]
+    for picture, frame in zip(pictures, frames, strict=True):
+        letterbox(picture, frame)
+    return frames
+
+
+def _models_verify(options: argparse.Namespace) -> int:
+    from edge.vision.inspection import inspect_pack
+
+    print(*inspect_pack(options.pack), sep="\n")
+    return 0
+
+
+def _models_list(options: argparse.Namespace) -> int:
+    from edge.vision.inspection import list_pack
+
+    print(*list_pack(options.pack), sep="\n")
     return 0
 
 

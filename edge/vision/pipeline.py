@@ -43,6 +43,31 @@ _WIDER = 1.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Stages:
+    """The pack's models, opened."""
+
+    detector: Detector
+    finder: LandmarkFinder
+    antispoof: Antispoof
+    embedder: Embedder
+
+    @classmethod
+    def open(cls, pack: Pack, *, threads: int = 1) -> Stages:
+        """PackError where a model's tensors are not what its manifest says."""
+        told = pack.manifest
+
+        def model(role: Role) -> Model:
+            return Model(told.spec(role), pack.contents[role], threads=threads)
+
+        return cls(
+            Detector(told.detector, model(Role.DETECTOR)),
+            LandmarkFinder(told.landmarks, model(Role.LANDMARKS)),
+            Antispoof(told.antispoof, model(Role.ANTISPOOF)),
+            Embedder(told.embedder, model(Role.EMBEDDER)),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Track:
     """The face that is followed."""
 
@@ -56,16 +81,10 @@ class Pipeline:
 
     def __init__(self, pack: Pack, *, threads: int = 1) -> None:
         """PackError where a model's tensors are not what its manifest says."""
-        manifest, contents = pack.manifest, pack.contents
-        self._detector = Detector(manifest.detector, Model(manifest.detector, contents[Role.DETECTOR], threads=threads))
-        self._finder = LandmarkFinder(
-            manifest.landmarks, Model(manifest.landmarks, contents[Role.LANDMARKS], threads=threads)
-        )
-        self._antispoof = Antispoof(
-            manifest.antispoof, Model(manifest.antispoof, contents[Role.ANTISPOOF], threads=threads)
-        )
-        self._embedder = Embedder(manifest.embedder, Model(manifest.embedder, contents[Role.EMBEDDER], threads=threads))
-        self._presence_min = manifest.landmarks.presence_min
+        stages = Stages.open(pack, threads=threads)
+        self._detector, self._finder = stages.detector, stages.finder
+        self._antispoof, self._embedder = stages.antispoof, stages.embedder
+        self._presence_min = pack.manifest.landmarks.presence_min
         self._levels = Levels()
         self._still = StillSearch(self._detector, self._finder, self._presence_min)
         self._track: _Track | None = None

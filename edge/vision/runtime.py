@@ -26,7 +26,7 @@ class Model:
         """PackError where the file is no model, or its tensors are not those of `spec`."""
         self._spec = spec
         try:
-            self._interpreter: Any = _litert().Interpreter(model_content=content, num_threads=threads)
+            self._interpreter: Any = litert().Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as exc:
@@ -35,7 +35,7 @@ class Model:
                 f"{spec.file} is no model that the runtime can open: {reason[0] if reason else 'no reason given'}",
                 todo="install a pack made for this version",
             ) from exc
-        _check(spec, inputs, outputs)
+        check_tensors(spec, inputs, outputs)
         self._input_index: int = inputs[0]["index"]
         self._table = _lookup(spec.input, inputs[0])
         self._outputs = [(output, outputs[output.tensor]) for output in spec.outputs]
@@ -81,7 +81,8 @@ def probability(values: FloatArray, activation: Activation) -> FloatArray:
     return cast("FloatArray", shifted / shifted.sum(axis=-1, keepdims=True))
 
 
-def _litert() -> ModuleType:
+def litert() -> ModuleType:
+    """The interpreter of whichever runtime is installed; PackError where none is."""
     try:
         from ai_edge_litert import interpreter  # noqa: PLC0415 - one of two, and neither is needed to load a pack
     except ImportError:
@@ -94,7 +95,8 @@ def _litert() -> ModuleType:
     return cast("ModuleType", interpreter)
 
 
-def _check(spec: ModelSpec, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+def check_tensors(spec: ModelSpec, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+    """PackError where the interpreter's tensor details are not what the manifest says."""
     if len(inputs) != 1:
         raise _lie(spec, f"it has {len(inputs)} inputs, one is expected")
     _same(spec, "input", spec.input, inputs[0])
