@@ -79,6 +79,8 @@ def load_pool(folder: Path) -> Pool:
 def load_rooms(*, held_out: bool) -> list[NDArray[np.uint8]]:
     """Face-free rooms, RGB [216, 288, 3]: every fifth is kept for validation."""
     files = sorted((data_dir() / "rooms").glob("*.jpg"))
+    if not files:
+        raise FileNotFoundError(data_dir() / "rooms")
     return [read_rgb(path) for i, path in enumerate(files) if (i % 5 == 0) is held_out]
 
 
@@ -87,6 +89,16 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     if image is None:
         raise FileNotFoundError(path)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def frames(clip: Path):
+    """The frames of a video file, RGB."""
+    capture = cv2.VideoCapture(str(clip))
+    while True:
+        more, frame = capture.read()
+        if not more:
+            return
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 class Teacher:
@@ -150,6 +162,153 @@ def square_to(centre: NDArray, side: float, roll: float, size: int) -> NDArray[n
     scale = size / side
     linear = scale * np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
     return np.column_stack([linear, size / 2 - linear @ np.asarray(centre, np.float64)])
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face to paste: image [128, 128, 3] RGB and its 138 landmarks, px; `yaw` about -1..1 (tangent, from depth)."""
+
+    image: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    yaw: float
+
+
+def draw_face(rng: np.random.Generator, pool: Pool, indices: NDArray) -> Face:
+    """A face of the pool, mirrored half of the time."""
+    index = int(rng.choice(indices))
+    image, landmarks = np.asarray(pool.images[index]), pool.landmarks(index)
+    yaw = mesh_yaw(pool.mesh[index])
+    if rng.random() < 0.5:
+        image = np.ascontiguousarray(image[:, ::-1])
+        landmarks = landmarks[MIRROR]
+        landmarks[:, 0] = FACE_PX - 1 - landmarks[:, 0]
+        yaw = -yaw
+    return Face(image, landmarks, yaw)
+
+
+def mesh_yaw(mesh: NDArray) -> float:
+    """Tangent of the head's yaw, from the depths of the face's two sides (234: picture left, 454: picture right)."""
+    across = mesh[454] - mesh[234]
+    return float(across[2] / max(across[0], 1e-3))
+
+
+def room_background(rng: np.random.Generator, rooms: list, width: int, height: int) -> NDArray[np.float32]:
+    """A room cut at random, or (one in four) a plain wall with a gradient: float32 RGB 0..255."""
+    if rng.random() < 0.75:
+        room = rooms[int(rng.integers(len(rooms)))]
+        h, w = room.shape[:2]
+        part = rng.uniform(0.45, 1.0)
+        ch, cw = int(h * part), int(min(w, h * part * width / height))
+        y, x = int(rng.integers(0, h - ch + 1)), int(rng.integers(0, w - cw + 1))
+        cut = room[y : y + ch, x : x + cw]
+        if rng.random() < 0.5:
+            cut = cut[:, ::-1]
+        return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+    base = rng.uniform(0, 1, 3) ** 0.5 * 255 if rng.random() < 0.5 else np.full(3, rng.uniform(0, 1) ** 0.4 * 255)
+    slope = rng.normal(0, 25, 2)
+    ramp = np.linspace(-1, 1, width)[None] * slope[0] + np.linspace(-1, 1, height)[:, None] * slope[1]
+    return np.clip(base + ramp[..., None], 0, 255).astype(np.float32)
+
+
+def head_mask(rng: np.random.Generator, landmarks: NDArray) -> NDArray[np.float32]:
+    """What of a face's image is pasted [128, 128] 0..1: the head's oval, widened, or the whole square, softly edged."""
+    mask = np.zeros((FACE_PX, FACE_PX), np.float32)
+    if rng.random() < 0.55:
+        oval = landmarks[94:130]
+        centre = oval.mean(axis=0)
+        wide = rng.uniform(1.02, 1.4)
+        shape = centre + (oval - centre) * [wide, wide * rng.uniform(1.0, 1.15)]
+        cv2.fillConvexPoly(mask, cv2.convexHull(shape.astype(np.float32)).astype(np.int32), 1.0)
+        edge = int(rng.integers(1, 7)) * 2 + 1
+    else:
+        inset = int(rng.integers(3, 12))
+        mask[inset:-inset, inset:-inset] = 1
+        edge = int(rng.integers(0, inset)) * 2 + 1
+    mask[[0, -1]] = 0
+    mask[:, [0, -1]] = 0
+    return cv2.blur(mask, (edge, edge))
+
+
+def place(rng: np.random.Generator, landmarks: NDArray, height: float, centre: NDArray) -> NDArray[np.float64]:
+    """[2, 3] map of a face's image into a scene: its oval `height` px high at `centre`, tilted up to 30 degrees."""
+    oval = landmarks[94:130]
+    low, high = oval.min(axis=0), oval.max(axis=0)
+    scale = height / float(high[1] - low[1])
+    roll = np.clip(rng.normal(0, 0.2), -0.55, 0.55)
+    squeeze = rng.uniform(0.85, 1.08)
+    linear = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]) @ np.diag([scale * squeeze, scale])
+    return np.column_stack([linear, centre - linear @ ((low + high) / 2)])
+
+
+def warp_small(image: NDArray, matrix: NDArray, size: tuple[int, int], border: int) -> NDArray:
+    """warpAffine without aliasing: the image is halved (by area) until the map shrinks it less than twofold."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    matrix = matrix.copy()
+    while scale < 0.6 and min(image.shape[:2]) >= 16:
+        h, w = image.shape[:2]
+        image = cv2.resize(image, (w // 2, h // 2), interpolation=cv2.INTER_AREA)
+        matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5])
+        matrix[:, :2] *= 2
+        scale *= 2
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def paste(scene: NDArray, image: NDArray, mask: NDArray, matrix: NDArray) -> None:
+    """Blend `image` under `mask` into the float scene, in place."""
+    h, w = scene.shape[:2]
+    corners = np.array([[0, 0], [FACE_PX, 0], [0, FACE_PX], [FACE_PX, FACE_PX]]) @ matrix[:, :2].T + matrix[:, 2]
+    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, [w - 1, h - 1])
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, [left + 1, top + 1], [w, h])
+    moved = matrix.copy()
+    moved[:, 2] -= [left, top]
+    size = (int(right - left), int(bottom - top))
+    alpha = warp_small(mask, moved, size, cv2.BORDER_CONSTANT)[..., None]
+    part = scene[top:bottom, left:right]
+    part += alpha * (warp_small(image, moved, size, cv2.BORDER_REPLICATE) - part)
+
+
+def shoulders(rng: np.random.Generator, scene: NDArray, image: NDArray, box: NDArray) -> None:
+    """A neck of skin colour and clothes below the face's box (left, top, right, bottom), in place."""
+    left, top, right, bottom = box
+    w, h = right - left, bottom - top
+    cx = (left + right) / 2
+    skin = image[80:100, 50:78].reshape(-1, 3).mean(axis=0)
+    body = np.array(
+        [
+            [cx - w * 0.4, bottom + h * 0.25], [cx - w * rng.uniform(0.9, 1.4), bottom + h * rng.uniform(0.4, 0.7)],
+            [cx - w * 1.5, bottom + h * 4], [cx + w * 1.5, bottom + h * 4],
+            [cx + w * rng.uniform(0.9, 1.4), bottom + h * rng.uniform(0.4, 0.7)], [cx + w * 0.4, bottom + h * 0.25],
+        ]
+    )  # fmt: skip
+    neck = [[cx - w * 0.3, bottom - h * 0.3], [cx + w * 0.3, bottom - h * 0.3]]
+    neck += [[cx + w * 0.38, bottom + h * 0.4], [cx - w * 0.38, bottom + h * 0.4]]
+    cv2.fillConvexPoly(scene, np.array(neck, np.int32), (skin * rng.uniform(0.6, 1.0)).tolist())
+    cv2.fillPoly(scene, [body.astype(np.int32)], rng.uniform(0, 255, 3).tolist())
+
+
+def photometric(rng: np.random.Generator, scene: NDArray, *, grey: float = 0.2) -> NDArray[np.uint8]:
+    """What a camera does to a picture: light, colour, blur, noise, compression. uint8 out."""
+    x = scene.astype(np.float32)
+    if rng.random() < 0.85:
+        x = x * (rng.uniform(0.5, 1.35) * rng.uniform(0.88, 1.12, 3)).astype(np.float32)
+        x += np.float32(rng.uniform(-20, 20))
+    if rng.random() < 0.3:
+        x = 255 * np.power(np.clip(x, 0, 255) / 255, rng.uniform(0.6, 1.7))
+    if rng.random() < grey:
+        x = np.repeat(x @ np.array([[0.3], [0.59], [0.11]], np.float32), 3, axis=2)
+    if rng.random() < 0.2:
+        h, w = x.shape[:2]
+        x = x * (1 + np.linspace(-1, 1, w)[None, :, None] * rng.uniform(-0.5, 0.5)).astype(np.float32)
+    if rng.random() < 0.25:
+        length = int(rng.integers(2, 5))
+        x = cv2.blur(x, (length, 1) if rng.random() < 0.5 else (length, length))
+    if rng.random() < 0.5:
+        x += cv2.randn(np.empty_like(x), 0, rng.uniform(1, 9))
+    out = np.clip(x, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2:
+        quality = int(rng.integers(35, 90))
+        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return out
 
 
 def _invoke(model, value: NDArray) -> list[NDArray]:

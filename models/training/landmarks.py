@@ -1,0 +1,376 @@
+"""The 138-point landmark model: how it is trained and checked; labels and pictures come from scenes, int8 from export.
+
+`python -m models.training.landmarks --out DIR --minutes M` trains (and resumes); `--check FILE.tflite` measures a file.
+
+Input: RGB 0..255, [1, 128, 128, 3], cut by `edge.vision.crops.landmark_crop`. Outputs: `points` [1, 276], x and y of
+138 points in 0..1 of the crop; `presence` [1, 1], logit of a face being there and centred; `openness` [1, 3]: subject's
+right eye, left eye, mouth. Openness is 0 closed and 1 at the population's median open eye (mouth: at a gap of half the
+mouth's width); eyes are measured against the eye's width in three dimensions, so that a turned head does not wink.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from edge.vision import crops
+from models.training import scenes
+from models.training.detector import Residual, conv
+
+SIZE = crops.LANDMARK_CROP_PX
+BATCH = 48
+UPPER = np.array([1, 2, 3, 4, 5, 6, 7])
+LOWER = np.array([15, 14, 13, 12, 11, 10, 9])
+# The iris teacher's gap over width: 0.02 to 0.11 where eyes are shut, 0.19 at the pool's median.
+CLOSED_RATIO, OPEN_RATIO = 0.06, 0.19
+MOUTH_RATIO = 0.5
+
+
+class Landmarks(nn.Module):
+    """Dense convolutions to 4 x 4, then the whole face at once; the last layer stays in float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(3, 16, 2), conv(16, 32, 2), Residual(32), conv(32, 64, 2), Residual(64), Residual(64),
+            conv(64, 96, 2), Residual(96), Residual(96), conv(96, 96, 2), Residual(96), conv(96, 64, 1, 1),
+        )  # fmt: skip
+        self.whole = nn.Sequential(nn.Conv2d(64, 112, 4, bias=False), nn.BatchNorm2d(112), nn.ReLU())
+        self.out = nn.Linear(112, 276 + 1 + 3)
+
+    def forward(self, x):
+        """Normalised pixels [B, 3, 128, 128] (x / 127.5 - 1) -> points [B, 276], presence [B, 1], openness [B, 3]."""
+        y = self.out(self.whole(self.body(x)).flatten(1))
+        return y[:, :276], y[:, 276:277], y[:, 277:]
+
+
+def eye_ratio(contour: np.ndarray, width: float) -> float:
+    """Mean gap between the lids over the eye's width, from the 16 points of one eye."""
+    return float(np.linalg.norm(contour[UPPER] - contour[LOWER], axis=1).mean() / max(width, 1e-3))
+
+
+class HeadTurner:
+    """Shows a labelled face from another side: its picture on its 3-D mesh, set before its own background."""
+
+    MARGIN = 24
+    DISTANCE = 600.0  # px; a face of 100 px seen from six times its width
+
+    def __init__(self, pool: scenes.Pool) -> None:
+        frontal = [i for i in range(0, 3000) if abs(scenes.mesh_yaw(pool.mesh[i])) < 0.05]
+        mean = np.mean([pool.mesh[i] - pool.mesh[i].mean(axis=0) for i in frontal], axis=0).astype(np.float64)
+        mean[[13, 312, 82, 81, 311, 80, 310, 191, 415], 1] -= 2  # open the mouth a little: no triangle across its line
+        flat = self._with_rings(mean)[:, :2]
+        low, span = flat.min(axis=0) - 1, np.ptp(flat, axis=0).max() + 2
+        subdivision = cv2.Subdiv2D((0, 0, 1000, 1000))
+        scaled = ((flat - low) / span * 998).astype(np.float32)
+        ids = {}
+        for i, p in enumerate(scaled):
+            ids[(float(p[0]), float(p[1]))] = i
+            subdivision.insert((float(p[0]), float(p[1])))
+        triangles = []
+        for t in subdivision.getTriangleList():
+            corner = [ids.get((float(t[k]), float(t[k + 1]))) for k in (0, 2, 4)]
+            if None not in corner:
+                triangles.append(corner)
+        self._triangles = np.array(triangles, np.int32)
+        settings = cv2.TriangleRasterizeSettings().setShadingType(cv2.RASTERIZE_SHADING_SHADED)
+        self._settings = settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
+
+    @staticmethod
+    def _with_rings(mesh: np.ndarray) -> np.ndarray:
+        """The mesh and two rings around its oval that fall back like the sides of a head."""
+        oval = mesh[scenes.LANDMARKS[94:130]]
+        centre = oval.mean(axis=0)
+        width = float(np.ptp(oval[:, 0]))
+        rings = []
+        for wide, back in ((1.18, 0.25), (1.5, 0.8)):
+            ring = centre + (oval - centre) * wide
+            ring[:, 2] = oval[:, 2] + back * width
+            rings.append(ring)
+        return np.concatenate([mesh, *rings])
+
+    def turn(self, image: np.ndarray, mesh: np.ndarray, yaw: float, pitch: float) -> tuple[np.ndarray, np.ndarray]:
+        """The face turned by radians about its own axes: image [176, 176, 3] and mesh [468, 3] in its pixels."""
+        size = scenes.FACE_PX + 2 * self.MARGIN
+        vertices = self._with_rings(mesh.astype(np.float64))
+        oval = mesh[scenes.LANDMARKS[94:130]].astype(np.float64)
+        pivot = oval.mean(axis=0) + [0, 0, 0.2 * float(np.ptp(oval[:, 0]))]
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        rotation = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        turned = (vertices - pivot) @ rotation.T + pivot
+        half = size / 2
+        middle = scenes.FACE_PX / 2
+        view = np.stack(
+            [turned[:, 0] - middle, -(turned[:, 1] - middle), -(self.DISTANCE + turned[:, 2] - pivot[2])], axis=1
+        ).astype(np.float32)
+        texture = np.zeros((len(vertices), 3), np.float32)
+        texture[:, :2] = (vertices[:, :2] + 64) / 256
+        ys, xs = np.mgrid[0:size, 0:size].astype(np.float32) - self.MARGIN
+        colour = np.dstack([(xs + 64) / 256, (ys + 64) / 256, np.zeros_like(xs)])
+        depth = np.full((size, size), 5000.0, np.float32)
+        field = 2 * np.arctan(half / self.DISTANCE)
+        cv2.triangleRasterize(
+            view, self._triangles, texture, colour, depth, np.eye(4, dtype=np.float32), field, 10.0, 5000.0, self._settings
+        )
+        source = colour[..., :2] * 256 - 64
+        out = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        scale = self.DISTANCE / (self.DISTANCE + turned[:468, 2] - pivot[2])
+        points = turned[:468].copy()
+        points[:, 0] = half + (turned[:468, 0] - middle) * scale
+        points[:, 1] = half + (turned[:468, 1] - middle) * scale
+        return out, points
+
+
+def close_eye(image: np.ndarray, contour: np.ndarray, amount: float) -> np.ndarray:
+    """Draw the upper lid down over one eye by `amount` 0..1 (in place); returns the new contour [16, 2].
+
+    The skin between brow and lid is stretched, lash line included; what stays visible of the eye is not moved.
+    """
+    right, left = (contour[0], contour[8]) if contour[0][0] < contour[8][0] else (contour[8], contour[0])
+    across = left - right
+    width = float(np.hypot(*across))
+    if width < 5:
+        return contour
+    matrix = scenes.square_to((right + left) / 2, 2 * width, float(np.arctan2(across[1], across[0])), 64)
+    matrix[1, 2] -= 8
+    patch = cv2.warpAffine(image, matrix, (64, 48), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    local = contour @ matrix[:, :2].T + matrix[:, 2]
+    order = np.argsort(local[[0, *UPPER, 8], 0])
+    lid = local[[0, *UPPER, 8]][order]
+    floor = local[[0, *LOWER, 8]][np.argsort(local[[0, *LOWER, 8], 0])]
+    columns = np.arange(64)
+    upper = np.interp(columns, lid[:, 0], lid[:, 1])
+    lower = np.maximum(np.interp(columns, floor[:, 0], floor[:, 1]), upper)
+    gap = lower - upper
+    rise = 0.12 * amount * gap
+    lowered = upper + amount * (gap - rise)
+    top = upper - 13
+    rows = np.arange(48)[:, None]
+    lash = 1.2 * np.minimum(gap / 4, 1)
+    inside = top + (rows - top) * (upper + lash - top) / np.maximum(lowered - top, 1)
+    below = lower + 6
+    under = np.clip((rows - (lowered + 0.0)) / np.maximum(below - lowered, 1), 0, 1)
+    pushed = rows + rise * (1 - under) * (rows >= lower - rise)
+    source = np.where(rows < top, rows, np.where(rows < lowered, inside, np.where(rows < below, pushed, rows)))
+    x_map = np.repeat(columns[None].astype(np.float32), 48, axis=0)
+    closed = cv2.remap(patch, x_map, source.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    mask = np.zeros((48, 64), np.float32)
+    mask[4:-4, 4:-4] = 1
+    mask = cv2.blur(mask, (5, 5))
+    size = (image.shape[1], image.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    alpha = cv2.warpAffine(mask, matrix, size, flags=flags)[..., None]
+    layer = cv2.warpAffine(closed, matrix, size, flags=flags)
+    image[:] = (image + alpha * (layer.astype(np.float32) - image)).astype(np.uint8)
+    moved = local.copy()
+    gaps = local[LOWER] - local[UPPER]
+    moved[UPPER] = local[UPPER] + amount * 0.88 * gaps + amount * (1 - amount) * 0.0
+    moved[LOWER] = local[LOWER] - 0.12 * amount * gaps
+    inverse = cv2.invertAffineTransform(matrix)
+    return moved @ inverse[:, :2].T + inverse[:, 2]
+
+
+def sample(
+    rng: np.random.Generator, pool: scenes.Pool, indices: np.ndarray, rooms: list, turner: HeadTurner | None, *, plain: bool = False
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """One crop [128, 128, 3] uint8, points [138, 2] in 0..1, presence 0 or 1, openness [3].
+
+    `plain` (for validation): no turning, no lids, no noise, but still a small jitter of the crop.
+    """
+    index = int(rng.choice(indices))
+    image, mesh = np.asarray(pool.images[index]).copy(), np.asarray(pool.mesh[index], np.float64).copy()
+    mesh[scenes.LANDMARKS[:32], :2] = pool.eyes[index]
+    openness = _openness(mesh)
+    if turner is not None and not plain:
+        if rng.random() < 0.4:
+            image, openness = _lids(rng, image, mesh, openness)
+        if rng.random() < 0.5:
+            own = np.arctan(scenes.mesh_yaw(mesh))
+            yaw = np.clip(own + rng.uniform(-0.7, 0.7), -0.85, 0.85) - own
+            image, mesh = turner.turn(image, mesh, -yaw, rng.normal(0, 0.18))
+    points = mesh[scenes.LANDMARKS, :2]
+    if rng.random() < 0.5:
+        image = np.ascontiguousarray(image[:, ::-1])
+        points = points[scenes.MIRROR] * [-1, 1] + [image.shape[1] - 1, 0]
+        openness = openness[[1, 0, 2]]
+    crop, presence = _jittered(rng, points, plain=plain)
+    out = _cut(rng, image, points, crop, rooms, plain=plain)
+    if rng.random() < 0.08 and not plain:
+        out, presence = scenes.room_background(rng, rooms, SIZE, SIZE), 0.0
+    goal = crop.to_crop(points) / SIZE
+    final = np.clip(out, 0, 255).astype(np.uint8) if plain else scenes.photometric(rng, out, grey=0.15)
+    return final, goal.astype(np.float32), presence, openness.astype(np.float32)
+
+
+def _openness(mesh: np.ndarray) -> np.ndarray:
+    points = mesh[scenes.LANDMARKS]
+    right = eye_ratio(points[:16, :2], float(np.linalg.norm(mesh[33] - mesh[133])))
+    left = eye_ratio(points[16:32, :2], float(np.linalg.norm(mesh[263] - mesh[362])))
+    inner = points[74:94, :2]
+    gap = np.linalg.norm(inner[[3, 4, 5, 6, 7]] - inner[[17, 16, 15, 14, 13]], axis=1).mean()
+    mouth = gap / max(float(np.linalg.norm(mesh[61] - mesh[291])), 1e-3)
+    return np.array([scaled_eye(right), scaled_eye(left), np.clip(mouth / MOUTH_RATIO, 0, 1.5)])
+
+
+def scaled_eye(ratio: float) -> float:
+    """Openness from gap over width: 0 where the teacher sees shut eyes, 1 at the population's median."""
+    return float(np.clip((ratio - CLOSED_RATIO) / (OPEN_RATIO - CLOSED_RATIO), 0, 1.4))
+
+
+def _lids(rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray, openness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    both = rng.choice([0.5, 1.0, 1.0, 1.0]) * np.array([1.0, 1.0]) * (rng.random() if rng.random() < 0.35 else 1.0)
+    amounts = both if rng.random() < 0.6 else both * rng.permutation([1.0, 0.0])
+    for side, amount in enumerate(amounts):
+        if amount > 0.02 and openness[side] > 0.35:
+            own = scenes.LANDMARKS[16 * side : 16 * side + 16]
+            mesh[own, :2] = close_eye(image, mesh[own, :2], float(amount))
+    return image, _openness(mesh)
+
+
+def _jittered(rng: np.random.Generator, points: np.ndarray, *, plain: bool) -> tuple[crops.Crop, float]:
+    """The crop rule with the errors that a detector and a moving head make; presence 0 where the face is lost."""
+    keypoints = crops.keypoints_from_landmarks(points)
+    exact = crops.landmark_crop(keypoints)
+    side = SIZE / exact.scale
+    shift, scale, roll = rng.normal(0, 0.035, 2), np.exp(rng.normal(0, 0.07)), rng.normal(0, 0.08)
+    presence = 1.0
+    if not plain:
+        shift, scale, roll = rng.uniform(-0.11, 0.11, 2), np.exp(rng.uniform(-0.2, 0.2)), np.clip(rng.normal(0, 0.13), -0.4, 0.4)
+        if rng.random() < 0.08:
+            presence = 0.0
+            angle = rng.uniform(0, 2 * np.pi)
+            if rng.random() < 0.7:
+                shift = rng.uniform(0.4, 0.8) * np.array([np.cos(angle), np.sin(angle)])
+            else:
+                scale = rng.choice([0.35, 2.6]) * rng.uniform(0.8, 1.2)
+    upright = np.arctan2(exact.matrix[0, 1], exact.matrix[0, 0]) + roll
+    centre = exact.to_picture(np.array([[SIZE / 2, SIZE / 2]]))[0] + shift * side
+    return crops.Crop(scenes.square_to(centre, side * scale, upright, SIZE), SIZE), presence
+
+
+def _cut(
+    rng: np.random.Generator, image: np.ndarray, points: np.ndarray, crop: crops.Crop, rooms: list, *, plain: bool
+) -> np.ndarray:
+    if plain or image.shape[0] != scenes.FACE_PX or rng.random() < 0.6:
+        border = cv2.BORDER_REPLICATE if rng.random() < 0.85 else cv2.BORDER_CONSTANT
+        return scenes.warp_small(image, crop.matrix, (SIZE, SIZE), border).astype(np.float32)
+    scene = scenes.room_background(rng, rooms, SIZE, SIZE)
+    if rng.random() < 0.5:
+        box = crops.box_from_landmarks(crop.to_crop(points))
+        scenes.shoulders(rng, scene, image, box)
+    scenes.paste(scene, image, scenes.head_mask(rng, points), crop.matrix)
+    return scene
+
+
+def loss_of(outputs, points, presence, openness):
+    """L1 of points (eyes and lips count more), of the lids' gaps, of openness; presence as cross-entropy."""
+    guess = outputs[0].view(-1, 138, 2)
+    weight = torch.ones(138)
+    weight[:32], weight[54:94], weight[94:130] = 2.0, 1.3, 0.7
+    real = presence[:, None]
+    count = real.sum().clamp(min=1)
+    error = F.smooth_l1_loss(guess, points, beta=0.01, reduction="none").sum(-1) * weight
+    place = (error.mean(1, keepdim=True) * real).sum() / count
+    upper, lower = torch.from_numpy(np.r_[UPPER, UPPER + 16]), torch.from_numpy(np.r_[LOWER, LOWER + 16])
+    gaps = F.smooth_l1_loss(guess[:, lower] - guess[:, upper], points[:, lower] - points[:, upper], beta=0.01, reduction="none")
+    gap = (gaps.sum(-1).mean(1, keepdim=True) * real).sum() / count
+    opening = (F.smooth_l1_loss(outputs[2], openness, beta=0.1, reduction="none").mean(1, keepdim=True) * real).sum() / count
+    there = F.binary_cross_entropy_with_logits(outputs[1], real)
+    return place, gap, opening, there
+
+
+def train(folder: Path, pool_dir: Path, minutes: float) -> None:
+    """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    pool = scenes.load_pool(pool_dir)
+    rooms, turner = scenes.load_rooms(held_out=False), HeadTurner(pool)
+    indices = balanced(pool)
+    model = Landmarks().to(memory_format=torch.channels_last)
+    model.out.bias.data[:276] = torch.from_numpy(mean_shape(pool)).float().flatten()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
+    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+    spent, step, saved = 0.0, 0, folder / "state.pt"
+    if saved.exists():
+        state = torch.load(saved)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        spent, step = state["spent"], state["step"]
+    rng = np.random.default_rng(2000 + step)
+    began, last, composing = time.monotonic() - spent, spent, 0.0
+    while (spent := time.monotonic() - began) < minutes * 60:
+        progress = spent / (minutes * 60)
+        rate = 2e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + np.cos(np.pi * progress)) + 0.005)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        t0 = time.monotonic()
+        batch = [sample(rng, pool, indices, rooms, turner) for _ in range(BATCH)]
+        x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        points, openness = (torch.from_numpy(np.stack([b[k] for b in batch])) for k in (1, 3))
+        presence = torch.tensor([b[2] for b in batch])
+        composing += time.monotonic() - t0
+        place, gap, opening, there = loss_of(model(x.contiguous(memory_format=torch.channels_last)), points, presence, openness)
+        optimiser.zero_grad(set_to_none=True)
+        (10 * place + 10 * gap + 0.5 * opening + 0.05 * there).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+        optimiser.step()
+        average.update_parameters(model)
+        step += 1
+        if step % 50 == 0:
+            losses = {"place": place, "gap": gap, "open": opening, "there": there}
+            line = {"step": step, "s": round(spent)} | {k: round(v.item(), 5) for k, v in losses.items()}
+            print(json.dumps(line | {"composing": round(composing / spent, 2)}), flush=True)
+        if spent - last > 60:
+            last = spent
+            save(saved, model, average, optimiser, spent, step)
+            torch.save(average.module.state_dict(), folder / "landmarks.pt")
+    save(saved, model, average, optimiser, spent, step)
+    torch.save(average.module.state_dict(), folder / "landmarks.pt")
+
+
+def save(path: Path, model, average, optimiser, spent: float, step: int) -> None:
+    """A checkpoint that a stopped run resumes from, replaced in one step."""
+    state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save(state | {"spent": spent, "step": step}, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+
+
+def balanced(pool: scenes.Pool) -> np.ndarray:
+    """Indices of training faces; turned heads, shut eyes and open mouths (rare in the pool) come up more often."""
+    chosen = []
+    for index in np.flatnonzero(~pool.held_out):
+        mesh = np.asarray(pool.mesh[index], np.float64).copy()
+        mesh[scenes.LANDMARKS[:32], :2] = pool.eyes[index]
+        opening = _openness(mesh)
+        rare = abs(scenes.mesh_yaw(mesh)) > 0.3 or opening[:2].min() < 0.4 or opening[2] > 0.5
+        chosen += [index] * (3 if rare else 1)
+    return np.array(chosen)
+
+
+def mean_shape(pool: scenes.Pool) -> np.ndarray:
+    """Mean of the points in their exact crops [138, 2], 0..1: where the output layer starts."""
+    shapes = []
+    for index in range(0, 600):
+        points = pool.landmarks(index)
+        shapes.append(crops.landmark_crop(crops.keypoints_from_landmarks(points)).to_crop(points) / SIZE)
+    return np.mean(shapes, axis=0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path(".runs/landmarks"))
+    parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
+    parser.add_argument("--minutes", type=float, default=40)
+    given = parser.parse_args()
+    train(given.out, given.pool, given.minutes)
