@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from models.training import scenes
 WIDTH, HEIGHT, STRIDE = 160, 128, 8
 COLUMNS, ROWS = WIDTH // STRIDE, HEIGHT // STRIDE
 BATCH = 48
+# Tensor names of the last convolution and of what follows it: they stay in float, so that boxes are not coarse.
+FLOAT_OPS = ("Conv2d_out", "serving_default_output")
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Sequential:
@@ -190,8 +193,7 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
     model = Detector().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-3)
-    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
     spent, step, saved = 0.0, 0, folder / "state.pt"
     if saved.exists():
         state = torch.load(saved)
@@ -203,7 +205,7 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     began, last, composing = time.monotonic() - spent, spent, 0.0
     while (spent := time.monotonic() - began) < minutes * 60:
         progress = spent / (minutes * 60)
-        rate = 3e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + np.cos(np.pi * progress)) + 0.005)
+        rate = 3e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
         for group in optimiser.param_groups:
             group["lr"] = rate
         t0 = time.monotonic()
@@ -223,12 +225,18 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
             print(json.dumps(line | {"composing": round(composing / spent, 2)}), flush=True)
         if spent - last > 60:
             last = spent
-            _save(saved, model, average, optimiser, spent, step)
-    _save(saved, model, average, optimiser, spent, step)
+            save(saved, model, average, optimiser, spent, step)
+    save(saved, model, average, optimiser, spent, step)
     torch.save(average.module.state_dict(), folder / "detector.pt")
 
 
-def _save(path: Path, model, average, optimiser, spent: float, step: int) -> None:
+def moving_average(mean, new, seen):
+    """Exponential mean over 500 steps, over fewer at the start, so that the random first weights are soon forgotten."""
+    return mean + (new - mean) * torch.clamp(9 / (10 + seen), min=0.002)
+
+
+def save(path: Path, model, average, optimiser, spent: float, step: int) -> None:
+    """A checkpoint that a stopped run resumes from, replaced in one step."""
     state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save(state | {"spent": spent, "step": step}, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").rename(path)
@@ -326,13 +334,11 @@ def runner(model: Path):
         network.load_state_dict(torch.load(model))
         network.eval()
         return lambda picture: network(as_tensor(picture)).detach().numpy()[0]
-    from models.training.export import Runner
+    from models.training.export import _Runner
 
-    run = Runner(model)
+    run = _Runner(model)
     return lambda picture: run.run([picture[None].astype(np.float32) / 127.5 - 1])[0][0]
 
-
-FLOAT_OPS = ()
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

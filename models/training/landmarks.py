@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from edge.vision import crops
 from models.training import scenes
-from models.training.detector import Residual, conv
+from models.training.detector import Residual, conv, moving_average, save
 
 SIZE = crops.LANDMARK_CROP_PX
 BATCH = 48
@@ -298,8 +299,7 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     model = Landmarks().to(memory_format=torch.channels_last)
     model.out.bias.data[:276] = torch.from_numpy(mean_shape(pool)).float().flatten()
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
-    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
     spent, step, saved = 0.0, 0, folder / "state.pt"
     if saved.exists():
         state = torch.load(saved)
@@ -311,7 +311,7 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     began, last, composing = time.monotonic() - spent, spent, 0.0
     while (spent := time.monotonic() - began) < minutes * 60:
         progress = spent / (minutes * 60)
-        rate = 2e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + np.cos(np.pi * progress)) + 0.005)
+        rate = 2e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
         for group in optimiser.param_groups:
             group["lr"] = rate
         t0 = time.monotonic()
@@ -337,13 +337,6 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
             torch.save(average.module.state_dict(), folder / "landmarks.pt")
     save(saved, model, average, optimiser, spent, step)
     torch.save(average.module.state_dict(), folder / "landmarks.pt")
-
-
-def save(path: Path, model, average, optimiser, spent: float, step: int) -> None:
-    """A checkpoint that a stopped run resumes from, replaced in one step."""
-    state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save(state | {"spent": spent, "step": step}, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").rename(path)
 
 
 def balanced(pool: scenes.Pool) -> np.ndarray:
