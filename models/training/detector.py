@@ -2,7 +2,7 @@
 
 `python -m models.training.detector --out DIR --minutes M` trains (and resumes); `--check FILE.tflite` measures a file.
 
-Input: RGB 0..255, [1, 128, 160, 3]: the frame letterboxed (black bars, area-averaged, centred), so 640 x 480 becomes
+Input: RGB 0..255, [1, 128, 160, 3]: the frame letterboxed (black bars, area-averaged), so 640 x 480 is
 160 x 120 with 4 px above and below. Output: [1, 320, 15], one row a cell of a 16 x 20 grid with stride 8 px, row by row:
 score logit; left, top, right, bottom (distances from the cell's centre, in strides); five keypoints x, y (offsets from
 the cell's centre, in strides). The cell's centre is at ((column + 0.5) * 8, (row + 0.5) * 8) input pixels.
@@ -11,6 +11,7 @@ the cell's centre, in strides). The cell's centre is at ((column + 0.5) * 8, (ro
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -48,7 +49,7 @@ class Residual(nn.Module):
 
 
 class Detector(nn.Module):
-    """Dense small convolutions (they train and run fast on a CPU); one grid of stride 8 that also sees strides 16, 32."""
+    """Dense small convolutions (they train fast on a CPU); one grid of stride 8 that also sees strides 16, 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +83,9 @@ def compose(rng: np.random.Generator, pool: scenes.Pool, indices: np.ndarray, ro
     count = int(rng.choice([0, 1, 2, 3], p=[0.12, 0.66, 0.14, 0.08]))
     for k in range(count):
         face = scenes.draw_face(rng, pool, indices)
-        tall = float(np.exp(rng.uniform(np.log(14), np.log(0.92 * height)))) if k == 0 else rng.uniform(13, height * 0.4)
+        tall = (
+            float(np.exp(rng.uniform(np.log(14), np.log(0.92 * height)))) if k == 0 else rng.uniform(13, height * 0.4)
+        )
         _paste_face(rng, inner, face, tall, faces)
     canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     canvas[top : top + height, left : left + width] = scenes.photometric(rng, inner)
@@ -180,7 +183,9 @@ def loss_of(out, heat, regression, weight):
     peak = (heat > 0.99).float()
     focal = -(peak * (1 - p) ** 2 * torch.log(p) + (1 - peak) * (1 - heat) ** 4 * p**2 * torch.log(1 - p))
     faces = peak.sum().clamp(min=1)
-    error = F.smooth_l1_loss(out[..., 1:] * weight[..., None], regression * weight[..., None], beta=0.02, reduction="none")
+    error = F.smooth_l1_loss(
+        out[..., 1:] * weight[..., None], regression * weight[..., None], beta=0.02, reduction="none"
+    )
     return focal.sum() / faces, error.sum() / (weight > 0).sum().clamp(min=1) / 14
 
 
@@ -306,11 +311,16 @@ def check(model: Path, pool_dir: Path) -> None:
             error = np.linalg.norm(match[2] - keypoints, axis=1).mean() / (box[2] - box[0]) if hit else np.nan
             rows.append((float(box[2] - box[0]) * 4, abs(float(np.degrees(np.arctan(yaw)))), hit, float(error)))
     table = np.array(rows, np.float64)
-    for name, column, edges in (("width px of 640", 0, (0, 60, 90, 150, 250, 700)), ("yaw deg", 1, (0, 10, 20, 30, 90))):
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for name, column, edges in (
+        ("width px of 640", 0, (0, 60, 90, 150, 250, 700)),
+        ("yaw deg", 1, (0, 10, 20, 30, 90)),
+    ):
+        for low, high in itertools.pairwise(edges):
             part = table[(table[:, column] >= low) & (table[:, column] < high)]
             error = 100 * np.nanmean(part[:, 3])
-            print(f"{name} {low}-{high}: recall {part[:, 2].mean():.3f} of {len(part)}, keypoints {error:.1f} % of width")
+            print(
+                f"{name} {low}-{high}: recall {part[:, 2].mean():.3f} of {len(part)}, keypoints {error:.1f} % of width"
+            )
     alarms = total = 0
     for room in rooms:
         for part in (1.0, 0.7, 0.5):
@@ -321,7 +331,8 @@ def check(model: Path, pool_dir: Path) -> None:
     print(f"held-out rooms: {alarms} false alarms in {total} pictures")
     files = sorted((scenes.data_dir() / "faces" / "lfw-folds-1-5" / "images").glob("*.jpg"))[::4]
     found = [len(decode(run(letterbox(scenes.read_rgb(f))[0]))) for f in files]
-    print(f"LFW: a face in {np.mean(np.array(found) > 0):.3f}, more than one in {np.mean(np.array(found) > 1):.3f} of {len(files)}")
+    many = np.array(found)
+    print(f"LFW: a face in {np.mean(many > 0):.3f}, more than one in {np.mean(many > 1):.3f} of {len(files)}")
     for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
         counts = [len(decode(run(letterbox(frame)[0]))) for frame in scenes.frames(clip)]
         print(f"{clip.name}: one face in {np.mean(np.array(counts) == 1):.3f} of {len(counts)} frames")

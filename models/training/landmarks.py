@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from edge.vision import crops
 from models.training import scenes
-from models.training.detector import Residual, conv, moving_average, save
+from models.training.detector import Residual, as_tensor, conv, moving_average, save
 
 SIZE = crops.LANDMARK_CROP_PX
 BATCH = 48
@@ -33,6 +34,8 @@ LOWER = np.array([15, 14, 13, 12, 11, 10, 9])
 # The iris teacher's gap over width: 0.02 to 0.11 where eyes are shut, 0.19 at the pool's median.
 CLOSED_RATIO, OPEN_RATIO = 0.06, 0.19
 MOUTH_RATIO = 0.5
+# Tensor names of the last layer and of what follows it: they stay in float, so that coordinates are not coarse.
+FLOAT_OPS = ("Linear_out", "serving_default_output")
 
 
 class Landmarks(nn.Module):
@@ -65,7 +68,7 @@ class HeadTurner:
     DISTANCE = 600.0  # px; a face of 100 px seen from six times its width
 
     def __init__(self, pool: scenes.Pool) -> None:
-        frontal = [i for i in range(0, 3000) if abs(scenes.mesh_yaw(pool.mesh[i])) < 0.05]
+        frontal = [i for i in range(3000) if abs(scenes.mesh_yaw(pool.mesh[i])) < 0.05]
         mean = np.mean([pool.mesh[i] - pool.mesh[i].mean(axis=0) for i in frontal], axis=0).astype(np.float64)
         mean[[13, 312, 82, 81, 311, 80, 310, 191, 415], 1] -= 2  # open the mouth a little: no triangle across its line
         flat = self._with_rings(mean)[:, :2]
@@ -103,9 +106,11 @@ class HeadTurner:
         size = scenes.FACE_PX + 2 * self.MARGIN
         vertices = self._with_rings(mesh.astype(np.float64))
         oval = mesh[scenes.LANDMARKS[94:130]].astype(np.float64)
-        pivot = oval.mean(axis=0) + [0, 0, 0.2 * float(np.ptp(oval[:, 0]))]
+        pivot = oval.mean(axis=0)
+        pivot[2] += 0.2 * float(np.ptp(oval[:, 0]))
         cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-        rotation = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        tilt = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        rotation = tilt @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         turned = (vertices - pivot) @ rotation.T + pivot
         half = size / 2
         middle = scenes.FACE_PX / 2
@@ -119,7 +124,16 @@ class HeadTurner:
         depth = np.full((size, size), 5000.0, np.float32)
         field = 2 * np.arctan(half / self.DISTANCE)
         cv2.triangleRasterize(
-            view, self._triangles, texture, colour, depth, np.eye(4, dtype=np.float32), field, 10.0, 5000.0, self._settings
+            view,
+            self._triangles,
+            texture,
+            colour,
+            depth,
+            np.eye(4, dtype=np.float32),
+            field,
+            10.0,
+            5000.0,
+            self._settings,
         )
         source = colour[..., :2] * 256 - 64
         out = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -180,7 +194,13 @@ def close_eye(image: np.ndarray, contour: np.ndarray, amount: float) -> np.ndarr
 
 
 def sample(
-    rng: np.random.Generator, pool: scenes.Pool, indices: np.ndarray, rooms: list, turner: HeadTurner | None, *, plain: bool = False
+    rng: np.random.Generator,
+    pool: scenes.Pool,
+    indices: np.ndarray,
+    rooms: list,
+    turner: HeadTurner | None,
+    *,
+    plain: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """One crop [128, 128, 3] uint8, points [138, 2] in 0..1, presence 0 or 1, openness [3].
 
@@ -226,7 +246,9 @@ def scaled_eye(ratio: float) -> float:
     return float(np.clip((ratio - CLOSED_RATIO) / (OPEN_RATIO - CLOSED_RATIO), 0, 1.4))
 
 
-def _lids(rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray, openness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lids(
+    rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray, openness: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     both = rng.choice([0.5, 1.0, 1.0, 1.0]) * np.array([1.0, 1.0]) * (rng.random() if rng.random() < 0.35 else 1.0)
     amounts = both if rng.random() < 0.6 else both * rng.permutation([1.0, 0.0])
     for side, amount in enumerate(amounts):
@@ -244,7 +266,11 @@ def _jittered(rng: np.random.Generator, points: np.ndarray, *, plain: bool) -> t
     shift, scale, roll = rng.normal(0, 0.035, 2), np.exp(rng.normal(0, 0.07)), rng.normal(0, 0.08)
     presence = 1.0
     if not plain:
-        shift, scale, roll = rng.uniform(-0.11, 0.11, 2), np.exp(rng.uniform(-0.2, 0.2)), np.clip(rng.normal(0, 0.13), -0.4, 0.4)
+        shift, scale, roll = (
+            rng.uniform(-0.11, 0.11, 2),
+            np.exp(rng.uniform(-0.2, 0.2)),
+            np.clip(rng.normal(0, 0.13), -0.4, 0.4),
+        )
         if rng.random() < 0.08:
             presence = 0.0
             angle = rng.uniform(0, 2 * np.pi)
@@ -281,9 +307,13 @@ def loss_of(outputs, points, presence, openness):
     error = F.smooth_l1_loss(guess, points, beta=0.01, reduction="none").sum(-1) * weight
     place = (error.mean(1, keepdim=True) * real).sum() / count
     upper, lower = torch.from_numpy(np.r_[UPPER, UPPER + 16]), torch.from_numpy(np.r_[LOWER, LOWER + 16])
-    gaps = F.smooth_l1_loss(guess[:, lower] - guess[:, upper], points[:, lower] - points[:, upper], beta=0.01, reduction="none")
+    gaps = F.smooth_l1_loss(
+        guess[:, lower] - guess[:, upper], points[:, lower] - points[:, upper], beta=0.01, reduction="none"
+    )
     gap = (gaps.sum(-1).mean(1, keepdim=True) * real).sum() / count
-    opening = (F.smooth_l1_loss(outputs[2], openness, beta=0.1, reduction="none").mean(1, keepdim=True) * real).sum() / count
+    opening = (
+        F.smooth_l1_loss(outputs[2], openness, beta=0.1, reduction="none").mean(1, keepdim=True) * real
+    ).sum() / count
     there = F.binary_cross_entropy_with_logits(outputs[1], real)
     return place, gap, opening, there
 
@@ -320,7 +350,9 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
         points, openness = (torch.from_numpy(np.stack([b[k] for b in batch])) for k in (1, 3))
         presence = torch.tensor([b[2] for b in batch])
         composing += time.monotonic() - t0
-        place, gap, opening, there = loss_of(model(x.contiguous(memory_format=torch.channels_last)), points, presence, openness)
+        place, gap, opening, there = loss_of(
+            model(x.contiguous(memory_format=torch.channels_last)), points, presence, openness
+        )
         optimiser.zero_grad(set_to_none=True)
         (10 * place + 10 * gap + 0.5 * opening + 0.05 * there).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -354,10 +386,134 @@ def balanced(pool: scenes.Pool) -> np.ndarray:
 def mean_shape(pool: scenes.Pool) -> np.ndarray:
     """Mean of the points in their exact crops [138, 2], 0..1: where the output layer starts."""
     shapes = []
-    for index in range(0, 600):
+    for index in range(600):
         points = pool.landmarks(index)
         shapes.append(crops.landmark_crop(crops.keypoints_from_landmarks(points)).to_crop(points) / SIZE)
     return np.mean(shapes, axis=0)
+
+
+def export(weights: Path, pool_dir: Path, target: Path) -> None:
+    """The trained network as an int8 file with a float last layer, calibrated on training crops."""
+    from models.training.export import to_int8
+
+    model = Landmarks()
+    model.load_state_dict(torch.load(weights))
+    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(6)
+    rooms, turner = scenes.load_rooms(held_out=False), HeadTurner(pool)
+    indices = np.flatnonzero(~pool.held_out)
+    pictures = [as_tensor(sample(rng, pool, indices, rooms, turner)[0]) for _ in range(300)]
+    print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
+
+
+Run = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def runner(model: Path) -> Run:
+    """A function from a uint8 RGB crop to points [138, 2] in 0..1, presence 0..1 and openness [3]; .pt or .tflite."""
+    if model.suffix == ".pt":
+        network = Landmarks()
+        network.load_state_dict(torch.load(model))
+        network.eval()
+
+        def run(crop: np.ndarray) -> list[np.ndarray]:
+            return [o.detach().numpy()[0] for o in network(as_tensor(crop))]
+    else:
+        from models.training.export import _Runner
+
+        file = _Runner(model)
+
+        def run(crop: np.ndarray) -> list[np.ndarray]:
+            return [o[0] for o in file.run([crop[None].astype(np.float32) / 127.5 - 1])]
+
+    def answer(crop: np.ndarray) -> list[np.ndarray]:
+        points, presence, openness = run(crop)
+        return [points.reshape(138, 2), 1 / (1 + np.exp(-presence[0])), openness]
+
+    return answer
+
+
+def check(model: Path, pool_dir: Path) -> None:
+    """Error against the teacher on held-out faces, by yaw and turned; openness; presence; the clips, tracked."""
+    run = runner(model)
+    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(12)
+    rooms, turner = scenes.load_rooms(held_out=True), HeadTurner(pool)
+    indices = np.flatnonzero(pool.held_out)
+    bins: dict[str, list[float]] = {}
+    shut: dict[str, list[float]] = {"open": [], "shut": []}
+    for index in indices:
+        yaw = abs(np.degrees(np.arctan(scenes.mesh_yaw(pool.mesh[index]))))
+        picture, points, _, openness = sample(rng, pool, np.array([index]), rooms, None, plain=True)
+        found = run(picture)
+        name = "yaw 0-10" if yaw < 10 else "yaw 10-20" if yaw < 20 else "yaw 20-30" if yaw < 30 else "yaw 30-"
+        bins.setdefault(name, []).append(nme(found[0] * SIZE, points * SIZE))
+        bins.setdefault("all", []).append(bins[name][-1])
+        bins.setdefault("eye points", []).append(nme(found[0] * SIZE, points * SIZE, slice(0, 32)))
+        bins.setdefault("openness error", []).append(float(np.abs(found[2][:2] - openness[:2]).mean()))
+        bins.setdefault("mouth error", []).append(float(abs(found[2][2] - openness[2])))
+        for side in range(2):
+            kind = "open" if openness[side] > 0.7 else "shut" if openness[side] < 0.2 else None
+            if kind:
+                shut[kind].append(float(found[2][side]))
+    for _ in range(1000):
+        picture, points, presence, openness = sample(rng, pool, indices, rooms, turner)
+        found = run(picture)
+        bins.setdefault("presence right", []).append(float((found[1] > 0.5) == (presence > 0.5)))
+        if presence:
+            bins.setdefault("augmented", []).append(nme(found[0] * SIZE, points * SIZE))
+            bins.setdefault("augmented openness error", []).append(float(np.abs(found[2][:2] - openness[:2]).mean()))
+    for name in sorted(bins):
+        print(f"{name}: {np.mean(bins[name]):.4f} (90 % under {np.quantile(bins[name], 0.9):.4f}) of {len(bins[name])}")
+    low, high = np.quantile(shut["open"], 0.05), np.quantile(shut["shut"], 0.95)
+    print(f"real eyes: open, 5 % under {low:.2f}; shut, 5 % over {high:.2f} (n {len(shut['shut'])})")
+    clips(run)
+
+
+def nme(found: np.ndarray, points: np.ndarray, part: slice = slice(None)) -> float:
+    """Mean distance of the points, px, over the face unit (the distance between the eyes, seen from the front)."""
+    unit = crops.face_unit(crops.keypoints_from_landmarks(points))
+    return float(np.linalg.norm(found[part] - points[part], axis=1).mean() / unit)
+
+
+def clips(run: Run) -> None:
+    """Follow the face through each clip as the product does, beside the teacher on the same frames."""
+    teacher = scenes.Teacher()
+    for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
+        mesh, points, rows = None, None, []
+        for k, frame in enumerate(scenes.frames(clip)):
+            if mesh is None:
+                mesh = _first_face(teacher, frame)
+            for _ in range(2 if k == 0 else 1):
+                mesh, _ = teacher.track(frame, mesh)
+            truth = mesh.copy()
+            truth[scenes.LANDMARKS[:32], :2] = teacher.eyelids(frame, mesh)
+            if points is None:
+                points = truth[scenes.LANDMARKS, :2]
+            crop = crops.landmark_crop(crops.keypoints_from_landmarks(points))
+            cut = scenes.warp_small(frame, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
+            found = run(cut)
+            points = crop.to_picture(found[0] * SIZE)
+            yaw = float(np.degrees(np.arctan(scenes.mesh_yaw(mesh))))
+            rows.append([nme(points, truth[scenes.LANDMARKS, :2]), yaw, *_openness(truth), *found[2], found[1]])
+        t = np.array(rows)
+        print(
+            f"{clip.name}: error {t[:, 0].mean():.3f}, worst {t[:, 0].max():.3f}; presence at least {t[:, 8].min():.2f}"
+        )
+        print(f"  teacher's yaw {t[:, 1].min():.0f} to {t[:, 1].max():.0f}")
+        for name, c in (("right eye", 2), ("left eye", 3), ("mouth", 4)):
+            a, b = t[:, c], t[:, c + 3]
+            print(f"  {name}: teacher {a.min():.2f}..{a.max():.2f}, ours {b.min():.2f}..{b.max():.2f}", end="")
+            print(f", correlation {np.corrcoef(a, b)[0, 1]:.2f}")
+
+
+def _first_face(teacher: scenes.Teacher, frame: np.ndarray) -> np.ndarray:
+    best = None
+    for y in np.arange(0.12, 0.7, 0.07) * frame.shape[0]:
+        for x in np.arange(0.3, 0.75, 0.05) * frame.shape[1]:
+            for side in (150, 240, 340):
+                mesh, face = teacher.mesh(frame, np.array([x, y]), side, 0.0)
+                if best is None or face > best[1]:
+                    best = (mesh, face)
+    return best[0]
 
 
 if __name__ == "__main__":
@@ -365,5 +521,12 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(".runs/landmarks"))
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
+    parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
     given = parser.parse_args()
-    train(given.out, given.pool, given.minutes)
+    if given.check:
+        check(given.check, given.pool)
+    elif given.export:
+        export(given.out / "landmarks.pt", given.pool, given.export)
+    else:
+        train(given.out, given.pool, given.minutes)

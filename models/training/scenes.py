@@ -210,10 +210,10 @@ def room_background(rng: np.random.Generator, rooms: list, width: int, height: i
     return np.clip(base + ramp[..., None], 0, 255).astype(np.float32)
 
 
-def head_mask(rng: np.random.Generator, landmarks: NDArray) -> NDArray[np.float32]:
+def head_mask(rng: np.random.Generator, landmarks: NDArray, *, oval_share: float = 0.55) -> NDArray[np.float32]:
     """What of a face's image is pasted [128, 128] 0..1: the head's oval, widened, or the whole square, softly edged."""
     mask = np.zeros((FACE_PX, FACE_PX), np.float32)
-    if rng.random() < 0.55:
+    if rng.random() < oval_share:
         oval = landmarks[94:130]
         centre = oval.mean(axis=0)
         wide = rng.uniform(1.02, 1.4)
@@ -297,8 +297,7 @@ def photometric(rng: np.random.Generator, scene: NDArray, *, grey: float = 0.2) 
     if rng.random() < grey:
         x = np.repeat(x @ np.array([[0.3], [0.59], [0.11]], np.float32), 3, axis=2)
     if rng.random() < 0.2:
-        h, w = x.shape[:2]
-        x = x * (1 + np.linspace(-1, 1, w)[None, :, None] * rng.uniform(-0.5, 0.5)).astype(np.float32)
+        x = x * (1 + np.linspace(-1, 1, x.shape[1])[None, :, None] * rng.uniform(-0.5, 0.5)).astype(np.float32)
     if rng.random() < 0.25:
         length = int(rng.integers(2, 5))
         x = cv2.blur(x, (length, 1) if rng.random() < 0.5 else (length, length))
