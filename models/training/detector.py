@@ -2,8 +2,8 @@
 
 `python -m models.training.detector --out DIR --minutes M` trains (and resumes); `--check FILE.tflite` measures a file.
 
-Input: RGB 0..255, [1, 128, 160, 3]: the frame letterboxed (black bars, area-averaged), so 640 x 480 is
-160 x 120 with 4 px above and below. Output: [1, 320, 15], one row a cell of a 16 x 20 grid with stride 8 px, row by row:
+Input: RGB 0..255, [1, 128, 160, 3]: the frame letterboxed (black bars, area-averaged), so that 640 x 480 becomes
+160 x 120 with 4 px above and below. Output: [1, 320, 15], one row a cell of a 16 x 20 grid of stride 8 px, row by row:
 score logit; left, top, right, bottom (distances from the cell's centre, in strides); five keypoints x, y (offsets from
 the cell's centre, in strides). The cell's centre is at ((column + 0.5) * 8, (row + 0.5) * 8) input pixels.
 """
