@@ -1,1 +1,17 @@
-"""A parametric 3-D head: mesh, appearance, motion, render."""
+"""A parametric 3-D head of our own making: identity, mesh, skin, motion, render; nothing films it here."""
+
+from simulator.person.identity import Identity, draw_identity
+from simulator.person.light import Light
+from simulator.person.render import Person, PersonState, Truth, portrait, render, render_linear
+
+__all__ = [
+    "Identity",
+    "Light",
+    "Person",
+    "PersonState",
+    "Truth",
+    "draw_identity",
+    "portrait",
+    "render",
+    "render_linear",
+]

@@ -1,0 +1,292 @@
+"""A person in a state, in a light -> a picture in linear light; what a sensor makes of it belongs to camera.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.person.identity import Identity, draw_identity
+from simulator.person.light import Light
+from simulator.person.parts import build_parts, eye_uv
+from simulator.person.shape import Morph, build_skin
+from simulator.person.skin import ATLAS_PX, paint, region
+
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+FOCAL_PER_HEIGHT = 1.25  # focal length over picture height: 43.6 degrees of vertical view, near a Camera Module 3
+NECK_PIVOT = np.array([0.0, -9.0, -1.5], np.float32)
+FAR_CM = 400.0
+GAMMA = 2.2
+
+
+@dataclass(frozen=True, slots=True)
+class PersonState:
+    """One moment of a person. Degrees with the signs of DESIGN.md; openness: 0 closed, 1 the person's own open state.
+
+    `x_cm`, `y_cm` move the head to the right and up in the picture; `distance_cm` is from the lens to the middle of the
+    head. `gaze_*` is relative to the head. `right`/`left` are the person's own.
+    """
+
+    yaw_deg: float = 0.0
+    pitch_deg: float = 0.0
+    roll_deg: float = 0.0
+    eye_right: float = 1.0
+    eye_left: float = 1.0
+    mouth: float = 0.0
+    gaze_x_deg: float = 0.0
+    gaze_y_deg: float = 0.0
+    x_cm: float = 0.0
+    y_cm: float = -1.0
+    distance_cm: float = 58.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What the picture shows, known exactly. Pixel coordinates as in edge.vision.crops."""
+
+    state: PersonState
+    keypoints: Array  # [5, 2] the detector's: right eye, left eye, nose tip, right and left corner of the mouth
+    landmarks: Array  # [138, 2] in the order of edge.session.points
+    box: tuple[float, float, float, float]  # left, top, right, bottom of the face's oval
+
+
+class Person:
+    """One identity's mesh and paint, built once (about a second); rendering does not change it."""
+
+    def __init__(self, who: Identity) -> None:
+        self.who = who
+        skin = build_skin(who)
+        parts = build_parts(who, skin)
+        self.skin = skin
+        self.atlas: Image = paint(who, skin)
+        sizes = [len(skin.positions)] + [len(p.positions) for p in parts.values()]
+        starts = np.cumsum([0, *sizes])
+        self.parts = parts
+        self.start = dict(zip(parts, starts[1:-1].tolist(), strict=True))
+        group = list(parts.values())
+        self.positions: Array = np.concatenate([skin.positions, *[p.positions for p in group]])
+        self.normals: Array = np.concatenate([skin.normals, *[p.normals for p in group]])
+        self.occlusion: Array = np.concatenate([skin.occlusion, *[p.occlusion for p in group]])
+        skin_gloss = np.full(len(skin.positions), 0.45 * who.gloss, np.float32)
+        self.gloss: Array = np.concatenate([skin_gloss, *[p.gloss for p in group]])
+        self.softness: Array = np.zeros(len(self.positions), np.float32)
+        self.softness[: len(skin.positions)] = 1.0
+        self.head: Array = np.concatenate([np.ones(len(skin.positions), np.float32), *[p.head for p in group]])
+        self.uv: Array = np.concatenate([region("skin", skin.grid_uv), *[p.uv for p in group]])
+        self.triangles = np.ascontiguousarray(
+            np.concatenate([skin.triangles] + [p.triangles + s for p, s in zip(group, starts[1:-1], strict=True)]),
+            np.int32,
+        )
+
+    @classmethod
+    def from_seed(cls, seed: int) -> Person:
+        """The person of this seed: always the same."""
+        return cls(draw_identity(seed))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A picture in linear light and where the person is in it."""
+
+    linear: Array  # [H, W, 3] BGR
+    covered: NDArray[np.bool_]  # [H, W] person, not background
+    truth: Truth
+
+
+def render(
+    person: Person,
+    state: PersonState,
+    size: tuple[int, int] = (640, 480),
+    background: Array | None = None,
+    light: Light | None = None,
+) -> tuple[Image, Truth]:
+    """A picture, BGR uint8 [height, width, 3], as a good camera without noise takes it, and what it shows.
+
+    `background`: [height, width, 3] linear BGR float32, else a plain grey wall. Exposure is chosen by the face.
+    """
+    view = render_linear(person, state, size, background, light)
+    picture = cv2.GaussianBlur(view.linear, (0, 0), 0.55)
+    left, top, right, bottom = (int(v) for v in view.truth.box)
+    face = picture[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
+    level = float(np.percentile(face[..., 1], 80)) if face.size else 0.4
+    return encode(picture * (0.46 / max(level, 1e-3)) ** 0.65), view.truth
+
+
+def encode(linear: Array) -> Image:
+    """Linear 0..1 to gamma-coded uint8."""
+    return np.clip(cv2.pow(np.clip(linear, 0, 1), 1 / GAMMA) * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def render_linear(
+    person: Person,
+    state: PersonState,
+    size: tuple[int, int] = (640, 480),
+    background: Array | None = None,
+    light: Light | None = None,
+    focal: float = FOCAL_PER_HEIGHT,
+) -> View:
+    """The person in front of `background` in linear light; no lens, no sensor. `focal`: over the picture's height."""
+    width, height = size
+    light = light or Light()
+    positions, normals, occlusion, uv = _pose(person, state)
+    irradiance, shine = _shade(person, positions, normals, occlusion, light)
+    surface = np.empty((height, width, 3), np.float32)
+    surface[:] = 0
+    lit = np.zeros((height, width, 3), np.float32)
+    depth = np.full((height, width), FAR_CM, np.float32)
+    depth_2 = depth.copy()
+    settings = cv2.TriangleRasterizeSettings()
+    settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
+    settings.setCullingMode(cv2.RASTERIZE_CULLING_CW)
+    fov = 2 * np.arctan(0.5 / focal)
+    eye = np.eye(4, dtype=np.float32)
+    first = np.concatenate([uv / ATLAS_PX, shine[:, None]], axis=1)
+    cv2.triangleRasterize(positions, person.triangles, first, surface, depth, eye, fov, 5.0, FAR_CM, settings)
+    cv2.triangleRasterize(positions, person.triangles, irradiance, lit, depth_2, eye, fov, 5.0, FAR_CM, settings)
+    covered = depth < FAR_CM
+    albedo = _sample(person.atlas, surface)
+    picture = albedo * lit
+    picture += surface[..., 2:3]
+    if background is None:
+        background = np.full((height, width, 3), 0.32, np.float32)
+    cv2.copyTo(picture, covered.view(np.uint8), background := background.copy())
+    truth = _truth(person, state, positions, size, focal)
+    return View(background, covered, truth)
+
+
+def portrait(person_seed: int, size: tuple[int, int] = (358, 441)) -> Image:
+    """The picture on the person's document, BGR uint8 [height, width, 3]: frontal, plain, another camera and light.
+
+    358 x 441 is a printed document's picture at 300 dpi; a chip's is 102 x 126 (scale it down and code it as JPEG).
+    """
+    person = Person.from_seed(person_seed)
+    rng = np.random.default_rng([4401, person_seed])
+    state = PersonState(
+        yaw_deg=float(rng.normal(0, 1.5)),
+        pitch_deg=float(rng.normal(0, 1.5)),
+        roll_deg=float(rng.normal(0, 0.8)),
+        eye_right=1.05,
+        eye_left=1.05,
+        distance_cm=115.0,
+        y_cm=0.2,
+    )
+    light = Light(
+        sky=(0.62, 0.62, 0.62),
+        ground=(0.42, 0.42, 0.42),
+        sources=(((-0.6, 0.35, 0.8), (0.30, 0.30, 0.30)), ((0.6, 0.35, 0.8), (0.30, 0.30, 0.30))),
+    )
+    tint = np.float32([0.98, 1.0, 1.03]) * np.float32(1 + rng.normal(0, 0.02, 3))
+    wide, high = size
+    scale = 2 if high < 300 else 1
+    wall = np.full((high * scale, wide * scale, 3), (0.80, 0.76, 0.72), np.float32)
+    view = render_linear(person, state, (wide * scale, high * scale), wall, light, focal=3.3)
+    linear = cv2.GaussianBlur(view.linear, (0, 0), 0.9 * scale) * tint
+    if scale > 1:
+        linear = cv2.resize(linear, size, interpolation=cv2.INTER_AREA)
+    linear = np.clip(linear * 0.9, 0, 1)
+    linear = linear * linear * (3 - 2 * linear) * 0.25 + linear * 0.75  # the harder tone curve of an older camera
+    noisy = encode(linear.astype(np.float32)).astype(np.float32) + rng.normal(0, 1.6, (high, wide, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:
+    """[3, 3] head to camera axes (x right, y up, z towards the camera): pitch first, then yaw, then roll."""
+    yaw, pitch, roll = np.deg2rad([yaw_deg, pitch_deg, roll_deg])
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    tilt = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
+    return (tilt @ turn @ nod).astype(np.float32)
+
+
+def project(points: NDArray, size: tuple[int, int], focal: float = FOCAL_PER_HEIGHT) -> Array:
+    """Camera-space points [N, 3] (z < 0 in front) to pixels [N, 2]."""
+    width, height = size
+    scale = focal * height / -points[:, 2]
+    x = width / 2 + points[:, 0] * scale - 0.5
+    y = height / 2 - points[:, 1] * scale - 0.5
+    return np.stack([x, y], axis=1).astype(np.float32)
+
+
+def _pose(person: Person, state: PersonState) -> tuple[Array, Array, Array, Array]:
+    positions, normals, occlusion = person.positions.copy(), person.normals.copy(), person.occlusion.copy()
+    for morph, amount in (
+        (person.skin.right_eye, state.eye_right),
+        (person.skin.left_eye, state.eye_left),
+        (person.skin.mouth, state.mouth),
+    ):
+        low, share = _level(morph, amount)
+        at = morph.vertices
+        positions[at] += (1 - share) * morph.positions[low] + share * morph.positions[low + 1]
+        normals[at] += (1 - share) * morph.normals[low] + share * morph.normals[low + 1]
+        occlusion[at] += (1 - share) * morph.occlusion[low] + share * morph.occlusion[low + 1]
+    uv = person.uv.copy()
+    for index, name in enumerate(("right_eye", "left_eye")):
+        part, start = person.parts[name], person.start[name]
+        uv[start : start + len(part.uv)] = eye_uv(
+            part, person.skin.eye_centres[index], state.gaze_x_deg, state.gaze_y_deg
+        )
+    turn = rotation(state.yaw_deg, state.pitch_deg, state.roll_deg)
+    share_of_head = person.head[:, None]
+    turned = (positions - NECK_PIVOT) @ turn.T + NECK_PIVOT
+    # the trunk follows a little
+    trunk = rotation(0.12 * state.yaw_deg, 0.0, 0.1 * state.roll_deg)
+    still = (positions - NECK_PIVOT) @ trunk.T + NECK_PIVOT
+    placed = still + (turned - still) * share_of_head
+    facing = normals @ turn.T * share_of_head + (normals @ trunk.T) * (1 - share_of_head)
+    placed += np.float32([state.x_cm, state.y_cm, -state.distance_cm])
+    return placed.astype(np.float32), facing.astype(np.float32), occlusion, uv
+
+
+def _level(morph: Morph, amount: float) -> tuple[int, float]:
+    levels = morph.levels
+    amount = min(max(amount, levels[0]), levels[-1])
+    low = min(int(np.searchsorted(levels, amount, side="right")) - 1, len(levels) - 2)
+    return low, (amount - levels[low]) / (levels[low + 1] - levels[low])
+
+
+def _shade(person: Person, positions: Array, normals: Array, occlusion: Array, light: Light) -> tuple[Array, Array]:
+    """Irradiance [V, 3] and shine [V] of every vertex."""
+    up = 0.5 + 0.5 * normals[:, 1:2]
+    ground = np.float32(light.ground)
+    irradiance = (up * (np.float32(light.sky) - ground) + ground) * occlusion[:, None]
+    view = -positions / np.linalg.norm(positions, axis=1, keepdims=True)
+    facing = np.clip((normals * view).sum(axis=1), 0, 1)
+    shine = np.zeros(len(positions), np.float32)
+    bleed = person.softness[:, None] * np.float32([0.10, 0.16, 0.30])  # light that goes through skin comes out red
+    direct = np.sqrt(occlusion)
+    for towards, colour in light.sources:
+        direction = np.float32(towards) / np.float32(np.linalg.norm(towards))
+        cosine = normals @ direction
+        irradiance += (direct[:, None] * np.float32(colour)) * np.clip((cosine[:, None] + bleed) / (1 + bleed), 0, None)
+        half = view + direction
+        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        glance = np.clip((normals * half).sum(axis=1), 0, 1)
+        strength = float(np.mean(colour))
+        shine += (0.20 * strength) * glance**18 + (0.10 * strength) * glance**50
+    shine *= person.gloss * direct
+    rim = (1 - facing) ** 4
+    shine += 0.10 * float(np.mean(light.sky)) * rim * person.gloss
+    return np.ascontiguousarray(irradiance, np.float32), shine.astype(np.float32)
+
+
+def _sample(atlas: Image, surface: Array) -> Array:
+    picture = cv2.remap(atlas, surface[..., :2] * ATLAS_PX, None, cv2.INTER_LINEAR)
+    return _DECODE[picture]
+
+
+_DECODE = np.power(np.arange(256, dtype=np.float32) / 255, GAMMA)
+
+
+def _truth(person: Person, state: PersonState, positions: Array, size: tuple[int, int], focal: float) -> Truth:
+    pixels = project(positions[: len(person.skin.positions)], size, focal)
+    lids = [pixels[lid].mean(axis=(0, 1)) for lid in person.skin.lids]
+    nose = pixels[int(np.argmax(person.skin.positions[:, 2]))]
+    seam = pixels[person.skin.seam]
+    keypoints = np.stack([lids[0], lids[1], nose, seam[:, 0].mean(axis=0), seam[:, -1].mean(axis=0)])
+    box = (float(pixels[:, 0].min()), float(pixels[:, 1].min()), float(pixels[:, 0].max()), float(pixels[:, 1].max()))
+    return Truth(state, keypoints.astype(np.float32), np.zeros((138, 2), np.float32), box)

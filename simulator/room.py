@@ -1,0 +1,69 @@
+"""Where the camera stands: procedural rooms and the light in them, in linear light; nobody is in the room here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.person.light import Light
+
+Array = NDArray[np.float32]
+
+
+def draw_room(seed: int, size: tuple[int, int] = (640, 480)) -> Array:
+    """A shop's wall out of focus, [height, width, 3] linear BGR: shelves with goods, posters, perhaps a window."""
+    width, height = size
+    rng = np.random.default_rng([3109, seed])
+    scale = height / 480
+    wall = np.float32(rng.uniform(0.25, 0.6) * (1 + rng.normal(0, 0.06, 3)))
+    room = np.empty((height, width, 3), np.float32)
+    room[:] = wall * np.linspace(1.08, 0.82, height, dtype=np.float32)[:, None, None]
+    room *= np.linspace(*rng.uniform(0.8, 1.15, 2), width, dtype=np.float32)[None, :, None]
+    for _ in range(int(rng.integers(0, 3))):  # shelves
+        y = int(rng.uniform(0.1, 0.8) * height)
+        cv2.rectangle(room, (0, y), (width, y + int(9 * scale)), tuple(float(v) for v in wall * 0.5), -1)
+        x = 0.0
+        while x < width:
+            w, h = rng.uniform(12, 60) * scale, rng.uniform(20, 80) * scale
+            if rng.random() < 0.8:
+                colour = tuple(float(v) for v in rng.uniform(0.02, 0.6, 3))
+                cv2.rectangle(room, (int(x), int(y - h)), (int(x + w), y), colour, -1)
+            x += w + rng.uniform(0, 18) * scale
+    for _ in range(int(rng.integers(0, 4))):  # posters, doors
+        x, y = rng.uniform(-0.1, 0.9) * width, rng.uniform(-0.1, 0.7) * height
+        w, h = rng.uniform(40, 200) * scale, rng.uniform(60, 260) * scale
+        colour = tuple(float(v) for v in rng.uniform(0.03, 0.7, 3))
+        cv2.rectangle(room, (int(x), int(y)), (int(x + w), int(y + h)), colour, -1)
+    if rng.random() < 0.3:  # a window
+        x, w = rng.uniform(0, 0.8) * width, rng.uniform(80, 180) * scale
+        bright = float(rng.uniform(0.8, 1.8))
+        cv2.rectangle(room, (int(x), 0), (int(x + w), int(0.6 * height)), (bright * 1.05, bright, bright * 0.97), -1)
+    room = cv2.GaussianBlur(room, (0, 0), float(rng.uniform(3.0, 9.0)) * scale)
+    return room + np.float32(0.01) * cv2.GaussianBlur(
+        rng.standard_normal((height, width, 3)).astype(np.float32), (0, 0), 1.2
+    )
+
+
+def draw_light(seed: int) -> Light:
+    """The light of a shop: ceiling lamps or a window, warm or cool, soft or from one side."""
+    rng = np.random.default_rng([3110, seed])
+    warm = float(rng.normal(0, 0.05))
+    tint = np.array([1 - warm, 1.0, 1 + warm])
+    strength = float(rng.uniform(0.75, 1.15))
+    contrast = float(rng.uniform(0.4, 1.0))
+    azimuth, height = rng.uniform(-1.1, 1.1), rng.uniform(0.35, 0.9)
+    key = (float(np.sin(azimuth)), float(height), float(np.cos(azimuth) * 0.9 + 0.15))
+    fill = (float(-np.sin(azimuth)), 0.3, 0.7)
+    return Light(
+        sky=_colour(tint * 0.62 * strength * (1.1 - 0.35 * contrast)),
+        ground=_colour(tint * np.array([0.94, 1.0, 1.05]) * 0.34 * strength * (1.1 - 0.3 * contrast)),
+        sources=(
+            (key, _colour(tint * (0.32 + 0.42 * contrast) * strength)),
+            (fill, _colour(tint * (0.26 - 0.14 * contrast) * strength)),
+        ),
+    )
+
+
+def _colour(values: NDArray[np.floating]) -> tuple[float, float, float]:
+    return (float(values[0]), float(values[1]), float(values[2]))
