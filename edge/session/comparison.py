@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+# Distance of a score from its threshold where one band ends and the next begins; from band 4 on it is a match.
+BAND_EDGES = (-0.24, -0.16, -0.08, 0.0, 0.08, 0.16, 0.24)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Template:
@@ -25,3 +28,17 @@ def compare(probe: Template, reference: Template) -> float:
         msg = "templates of different models cannot be compared"
         raise ValueError(msg)
     return float(np.clip(np.dot(probe.vector, reference.vector), -1.0, 1.0))
+
+
+def mean_template(templates: tuple[Template, ...]) -> Template:
+    """One template of several of the same person (not empty): the mean direction. ValueError where models differ."""
+    if len({(t.model, t.vector.shape) for t in templates}) != 1:
+        msg = "templates of different models have no mean"
+        raise ValueError(msg)
+    total = np.sum([t.vector for t in templates], axis=0)
+    return Template((total / max(float(np.linalg.norm(total)), 1e-9)).astype(np.float32), templates[0].model)
+
+
+def match_band(score: float, threshold: float) -> int:
+    """0..7, 4 or more is a match: all that may be told of a score."""
+    return sum(score - threshold >= edge for edge in BAND_EDGES)

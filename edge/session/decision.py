@@ -109,3 +109,86 @@ class SessionResult:
     consent_given: bool
     consent_at_s: float  # session clock (monotonic) of the answer; 0 where none
     steps: tuple[str, ...] = field(default=())  # step log for the transcript hash: names and times in ms, no biometric
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session ended before its checks were complete."""
+
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the decision is made from. `score` is None where no comparison was possible."""
+
+    consent_given: bool
+    consent_at_s: float
+    challenges: tuple[ChallengeRecord, ...]  # every action that was required, in order
+    pad: CheckOutcome
+    pad_band: int
+    pad_reasons: tuple[Reason, ...]
+    injection: CheckOutcome
+    score: float | None
+    match_threshold: float
+    match_band: int
+    ending: Ending | None = None
+    steps: tuple[str, ...] = ()
+
+
+def decide(evidence: Evidence, policy: Policy) -> SessionResult:
+    """The procedure, in this order; nothing but step 6 says match.
+
+    1. People end a session: cancelled or refused says so, whatever else was seen.
+    2. An attack that was seen is a liveness failure, however the session ended.
+    3. What ended the session early (camera, time, attempts) stands.
+    4. Every required challenge was answered, as many as the policy asks for, and the attack check passed; else
+       nothing can be said.
+    5. There is a comparison score; else nothing can be said.
+    6. The score reaches the threshold: match, else no match.
+    """
+    ending = evidence.ending
+    # 1.
+    if ending is not None and ending.outcome is Outcome.CANCELLED:
+        return _result(evidence, Outcome.CANCELLED, ending.reasons)
+    # 2.
+    if evidence.pad is CheckOutcome.FAIL:
+        return _result(evidence, Outcome.LIVENESS_FAIL, evidence.pad_reasons + (ending.reasons if ending else ()))
+    # 3.
+    if ending is not None:
+        return _result(evidence, ending.outcome, ending.reasons)
+    # 4.
+    answered = sum(record.ok for record in evidence.challenges if record.kind is not ChallengeKind.EXPOSURE)
+    required = all(record.ok for record in evidence.challenges) and answered >= max(1, policy.challenge_count)
+    sensor = evidence.injection is CheckOutcome.PASS or not policy.exposure_required
+    if not (required and sensor and evidence.consent_given and evidence.pad is CheckOutcome.PASS):
+        reason = Reason.SENSOR_MISMATCH if not sensor else Reason.CHALLENGE_TIMEOUT
+        return _result(
+            evidence, Outcome.INCONCLUSIVE, (reason if not (required and sensor) else Reason.QUALITY_TIMEOUT,)
+        )
+    # 5.
+    if evidence.score is None:
+        return _result(evidence, Outcome.INCONCLUSIVE, (Reason.QUALITY_TIMEOUT,))
+    # 6.
+    if evidence.score >= evidence.match_threshold:
+        return _result(evidence, Outcome.MATCH, (), CheckOutcome.PASS)
+    return _result(evidence, Outcome.NO_MATCH, (Reason.BELOW_THRESHOLD,), CheckOutcome.FAIL)
+
+
+def _result(
+    evidence: Evidence, outcome: Outcome, reasons: tuple[Reason, ...], match: CheckOutcome = CheckOutcome.NOT_RUN
+) -> SessionResult:
+    return SessionResult(
+        outcome=outcome,
+        reasons=tuple(dict.fromkeys(reasons)),
+        pad=evidence.pad,
+        pad_band=evidence.pad_band,
+        challenges=evidence.challenges,
+        injection=evidence.injection,
+        match=match,
+        match_band=0 if match is CheckOutcome.NOT_RUN else evidence.match_band,
+        consent_given=evidence.consent_given,
+        consent_at_s=evidence.consent_at_s,
+        steps=evidence.steps,
+    )

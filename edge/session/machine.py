@@ -2,12 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from types import MappingProxyType
+from typing import Any
 
-from edge.session.comparison import Template
-from edge.session.decision import ChallengeKind, Outcome, Policy, SessionResult
-from edge.session.observation import Observation
+import numpy as np
+import numpy.typing as npt
+
+from edge.session import challenge, pad
+from edge.session.challenge import DEPTH_KINDS, Baseline, Recogniser, Stage
+from edge.session.comparison import Template, compare, match_band, mean_template
+from edge.session.decision import (
+    ChallengeKind,
+    ChallengeRecord,
+    CheckOutcome,
+    Ending,
+    Evidence,
+    Outcome,
+    Policy,
+    Reason,
+    SessionResult,
+    decide,
+)
+from edge.session.geometry import turn_relief
+from edge.session.observation import FaceSeen, Observation
+from edge.session.pad import PadEvidence, SensorSample
+from edge.session.quality import Guidance, Steady, gate, usable_face
+
+# People need longer to read the consent text and to find their document than to move their head; the policy's session
+# time runs from the moment the camera looks for a face.
+CONSENT_TIMEOUT_S = 60.0
+DOCUMENT_TIMEOUT_S = 60.0
+CHECKING_TIMEOUT_S = 4.0
+
+POSITION_HOLD_S = 0.8  # of good frames: the baseline
+POSITION_MIN_FRAMES = 5
+BAD_FRAMES_FORGIVEN_S = 0.25
+START_TEMPLATES = 2
+TURN_TEMPLATES = 2
+END_TEMPLATES = 2
+PASSIVE_EACH_S = 0.1
+TEMPLATE_EACH_S = 0.2
+MAX_MOUTH_CHANGE = 0.25
+NEAR_EXTREME = 0.6  # from this share of the full movement on, a turned face's template is of use
+MORE_TIME = 2.0  # a person who could not do an action gets this much more for its substitute
+# An attack that the passive model is sure of does not get the rest of its attempts.
+SURE_ATTACK_FRAMES = 8
+
+# Bounds on what a state remembers.
+MAX_FACES = 60
+MAX_TRACK = 48
+REST_FRAMES = 4  # the first of a movement's track stay: they show the face at rest
+MAX_PASSIVE = 48
+MAX_SENSOR = 120
+MAX_LOG = 64
+
+SHOW_EACH_S = 1 / 12
 
 
 class Phase(Enum):
@@ -110,3 +162,612 @@ class Conclude:
 
 
 Effect = Show | SetExposure | Conclude
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMeasures:
+    """Scores for the developer at the simulator; never a part of the result, never sent."""
+
+    score: float | None = None
+    match_threshold: float | None = None
+    passive: float | None = None
+    relief: float | None = None
+    continuity: float | None = None
+    injection: CheckOutcome = CheckOutcome.NOT_RUN
+    duration_s: float = 0.0  # from the first camera frame on
+    failures: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """A good frontal template and how good its frame was."""
+
+    template: Template
+    quality: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SensorRun:
+    """The exposure steps under way: `index` of the plan's exposures, asked for at `since_s` (frame time)."""
+
+    index: int
+    since_s: float
+    reference: float | None  # exposure times gain before the first step
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Everything a session remembers; made by `initial` and `step` only. DONE holds no face, template or nonce."""
+
+    phase: Phase = Phase.IDLE
+    begin: Begin | None = None
+    begun_s: float = 0.0  # clock of `now`, like every *_at_s and deadline here
+    deadline_s: float = float("inf")
+    camera_at_s: float | None = None
+    consent_given: bool = False
+    consent_at_s: float = 0.0
+    reference: Template | None = None
+    last: Observation | None = None
+    steady: Steady = field(default=Steady())
+    # POSITION; times are frame timestamps
+    faces: tuple[FaceSeen, ...] = ()
+    good_s: float = 0.0
+    last_good_s: float | None = None
+    sensor: SensorRun | None = None
+    # CHALLENGE
+    plan: challenge.Plan | None = None
+    baseline: Baseline | None = None
+    index: int = 0
+    recogniser: Recogniser | None = None
+    asked: tuple[ChallengeKind, ...] = ()  # what each step of the plan asks for in the end
+    cannot: frozenset[ChallengeKind] = frozenset()
+    failures: tuple[Reason, ...] = ()
+    replacements: int = 0
+    track: tuple[npt.NDArray[np.float32], ...] = ()
+    turned: tuple[Template, ...] = ()
+    # CHECKING
+    checking_since_s: float | None = None
+    # what the decision is made from
+    pad: PadEvidence = field(default=PadEvidence())
+    probes: tuple[Probe, ...] = ()
+    last_template_s: float = float("-inf")
+    last_passive_s: float = float("-inf")
+    log: tuple[str, ...] = ()
+    shown: Screen | None = None
+    shown_at_s: float = float("-inf")
+    scores: SessionMeasures | None = None
+
+
+Result = tuple[State, tuple[Effect, ...]]
+
+
+def initial() -> State:
+    """No session."""
+    return State()
+
+
+def step(state: State, event: Event, now: float) -> Result:
+    """The next state and what to do. `now` is the monotonic clock, seconds; movements are timed by frame timestamps.
+
+    A wait that is over ends the session before the event is looked at, unless the event is the person's own end.
+    An event that has no place in the present phase changes nothing.
+    """
+    if now >= state.deadline_s and not isinstance(event, Cancel):
+        return _time_out(state, now)
+    handler = TRANSITIONS.get((state.phase, type(event)))
+    return handler(state, event, now) if handler else (state, ())
+
+
+def wants_template(state: State) -> bool:
+    """Whether the next frame's template is of use: good frontal frames at both ends, the extremes of the turns."""
+    r = state.recogniser
+    if state.phase is Phase.POSITION:
+        waited = state.last is None or state.last.frame.t_s - state.last_template_s >= TEMPLATE_EACH_S
+        return len(state.faces) >= 2 and len(state.pad.start) < START_TEMPLATES and waited
+    if state.phase is Phase.CHALLENGE and r is not None:
+        return r.kind in DEPTH_KINDS and r.prompted and r.value >= NEAR_EXTREME and len(state.turned) < TURN_TEMPLATES
+    return state.phase is Phase.CHECKING and len(state.pad.end) < END_TEMPLATES
+
+
+def wants_bona_fide(state: State) -> bool:
+    """Whether the next frame's passive score is of use: near-frontal frames, ten a second."""
+    if state.sensor is not None:
+        return False
+    waited = state.last is None or state.last.frame.t_s - state.last_passive_s >= PASSIVE_EACH_S
+    r = state.recogniser
+    if state.phase is Phase.CHALLENGE and r is not None:
+        return waited and r.value < NEAR_EXTREME
+    return state.phase is Phase.CHECKING or (state.phase is Phase.POSITION and waited)
+
+
+def measures(state: State) -> SessionMeasures | None:
+    """The scores of a session that has just concluded; None before."""
+    return state.scores
+
+
+# --- begin, consent, document -----------------------------------------------------------------------------------------
+
+
+def _begin(_state: State, event: Begin, now: float) -> Result:
+    plan = challenge.draw_plan(event.nonce, event.policy.challenges, event.policy.challenge_count)
+    fresh = State(
+        phase=Phase.CONSENT,
+        begin=event,
+        begun_s=now,
+        deadline_s=now + CONSENT_TIMEOUT_S,
+        plan=plan,
+        asked=tuple(s.kind for s in plan.steps),
+        pad=PadEvidence(sensor_available=event.exposure_control),
+    )
+    return _show(_logged(fresh, "begin", now), now)
+
+
+def _consent(state: State, event: Consent, now: float) -> Result:
+    if not event.given:
+        ending = Ending(Outcome.CANCELLED, (Reason.CONSENT_REFUSED,))
+        return _conclude(replace(state, consent_at_s=now), ending, now)
+    given = replace(
+        state, phase=Phase.DOCUMENT, consent_given=True, consent_at_s=now, deadline_s=now + DOCUMENT_TIMEOUT_S
+    )
+    return _show(_logged(given, "consent", now), now)
+
+
+def _reference(state: State, event: ReferenceReady, now: float) -> Result:
+    if not np.isfinite(event.template.vector).all():
+        return _conclude(state, Ending(Outcome.INCONCLUSIVE, (Reason.PORTRAIT_UNUSABLE,)), now)
+    policy = _begun(state).policy
+    ready = replace(
+        state,
+        phase=Phase.POSITION,
+        reference=event.template,
+        camera_at_s=now,
+        deadline_s=now + policy.session_timeout_ms / 1000,
+    )
+    return _show(_logged(ready, "position", now), now)
+
+
+def _no_reference(state: State, event: ReferenceUnusable, now: float) -> Result:
+    reason = Reason.PORTRAIT_SEVERAL_FACES if event.several_faces else Reason.PORTRAIT_UNUSABLE
+    return _conclude(state, Ending(Outcome.INCONCLUSIVE, (reason,)), now)
+
+
+# --- ends that can come at any time -----------------------------------------------------------------------------------
+
+
+def _cancel(state: State, event: Cancel, now: float) -> Result:
+    reason = Reason.CLERK_CANCELLED if event.by_clerk else Reason.PERSON_CANCELLED
+    return _conclude(state, Ending(Outcome.CANCELLED, (reason,)), now)
+
+
+def _camera_lost(state: State, _event: CameraLost, now: float) -> Result:
+    return _conclude(state, Ending(Outcome.ERROR, (Reason.CAMERA_LOST,)), now)
+
+
+def _time_out(state: State, now: float) -> Result:
+    reason = {
+        Phase.DOCUMENT: (Reason.PORTRAIT_UNUSABLE,),
+        Phase.POSITION: (_last_complaint(state),),
+        Phase.CHALLENGE: (*state.failures, Reason.CHALLENGE_TIMEOUT),
+        Phase.CHECKING: (_last_complaint(state),),
+    }.get(state.phase, ())
+    return _conclude(state, Ending(Outcome.INCONCLUSIVE, (*reason, Reason.SESSION_TIMEOUT)), now)
+
+
+def _tick(state: State, _event: Tick, now: float) -> Result:
+    return _show(state, now)
+
+
+def _last_complaint(state: State) -> Reason:
+    wanted = state.steady.candidate
+    if wanted is Guidance.TWO_PEOPLE:
+        return Reason.SEVERAL_FACES
+    return Reason.NO_FACE if wanted in {None, Guidance.NO_FACE} and not state.faces else Reason.QUALITY_TIMEOUT
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
+
+
+def _in_order(handler: Callable[[State, Observation, float], Result]) -> Callable[[State, Seen, float], Result]:
+    """Frames whose timestamp does not advance say nothing new."""
+
+    def seen(state: State, event: Seen, now: float) -> Result:
+        t_s = event.observation.frame.t_s
+        if not np.isfinite(t_s) or (state.last is not None and t_s <= state.last.frame.t_s):
+            return state, ()
+        after, effects = handler(state, event.observation, now)
+        return (after if after.phase is Phase.DONE else replace(after, last=event.observation)), effects
+
+    return seen
+
+
+def _position(state: State, seen: Observation, now: float) -> Result:
+    t_s = seen.frame.t_s
+    if state.sensor is not None:
+        return _sensor(state, seen, now)
+    wanted = gate(seen, state.last)
+    state = replace(state, steady=state.steady.then(wanted, t_s))
+    face = usable_face(seen)
+    if wanted is not None or face is None:
+        away = state.last_good_s is not None and t_s - state.last_good_s > BAD_FRAMES_FORGIVEN_S
+        return _show(_from_the_start(state) if away else state, now)
+    if state.last_good_s is not None and t_s - state.last_good_s > challenge.MAX_GAP_S:
+        state = _from_the_start(state)
+    passed = 0.0 if state.last_good_s is None else t_s - state.last_good_s
+    state = replace(state, faces=(*state.faces, face)[-MAX_FACES:], good_s=state.good_s + passed, last_good_s=t_s)
+    state = _with_passive(_with_frontal(state, face, t_s, late=False), face, t_s, late=False)
+    ready = (
+        state.good_s >= POSITION_HOLD_S
+        and len(state.faces) >= POSITION_MIN_FRAMES
+        and len(state.pad.start) >= START_TEMPLATES
+        and len(state.pad.passive_early) >= pad.MIN_PASSIVE_FRAMES
+    )
+    if not ready:
+        return _show(state, now)
+    state = replace(state, baseline=challenge.measure_baseline(state.faces), steady=Steady())
+    return _start_sensor(state, seen, now) if _begun(state).exposure_control else _start_challenge(state, now)
+
+
+def _from_the_start(state: State) -> State:
+    """The face was away or unusable: what was gathered may be another person's."""
+    evidence = PadEvidence(sensor_available=state.pad.sensor_available)
+    return replace(state, faces=(), good_s=0.0, last_good_s=None, sensor=None, pad=evidence, probes=(), baseline=None)
+
+
+def _start_sensor(state: State, seen: Observation, now: float) -> Result:
+    run = SensorRun(0, seen.frame.t_s, _sensitivity(seen))
+    state, effects = _show(_logged(replace(state, sensor=run), "exposure", now), now)
+    return state, (SetExposure(_planned(state).exposures[0]), *effects)
+
+
+def _sensor(state: State, seen: Observation, now: float) -> Result:
+    run, exposures, t_s = state.sensor, _planned(state).exposures, seen.frame.t_s
+    if run is None:
+        return state, ()
+    if usable_face(seen) is None and state.last_good_s is not None and t_s - state.last_good_s > challenge.MAX_GAP_S:
+        state, effects = _show(_from_the_start(state), now)
+        return state, (SetExposure(1.0), *effects)
+    if usable_face(seen) is not None:
+        state = replace(state, last_good_s=t_s)
+    told = _sensitivity(seen)
+    ratio = told / run.reference if told and run.reference else None
+    sample = SensorSample(exposures[run.index], t_s - run.since_s, seen.luma, ratio)
+    state = replace(state, pad=replace(state.pad, sensor=(*state.pad.sensor, sample)[-MAX_SENSOR:]))
+    if sample.age_s < pad.SENSOR_STEP_S:
+        return _show(state, now)
+    if run.index + 1 < len(exposures):
+        state = replace(state, sensor=replace(run, index=run.index + 1, since_s=t_s))
+        state, effects = _show(state, now)
+        return state, (SetExposure(exposures[run.index + 1]), *effects)
+    state, effects = _start_challenge(replace(state, sensor=None), now)
+    return state, (SetExposure(1.0), *effects)
+
+
+def _sensitivity(seen: Observation) -> float | None:
+    frame = seen.frame
+    return None if frame.exposure_us is None else frame.exposure_us * (frame.gain or 1.0)
+
+
+# --- challenge --------------------------------------------------------------------------------------------------------
+
+
+def _start_challenge(state: State, now: float) -> Result:
+    return _show(_next_action(replace(state, phase=Phase.CHALLENGE, index=0), now), now)
+
+
+def _next_action(state: State, now: float) -> State:
+    """The recogniser of the present step; a kind that the person has declined is replaced."""
+    planned = _planned(state).steps[state.index]
+    if planned.kind in state.cannot:
+        return _replaced(state, now, more_time=True)
+    return _asking(state, planned, now, more_time=False)
+
+
+def _asking(state: State, planned: challenge.Step, now: float, *, more_time: bool) -> State:
+    timeout_s = _begun(state).policy.action_timeout_ms / 1000 * (MORE_TIME if more_time else 1.0)
+    asked = (*state.asked[: state.index], planned.kind, *state.asked[state.index + 1 :])
+    recogniser = Recogniser(planned.kind, planned.delay_s, timeout_s)
+    state = replace(state, recogniser=recogniser, asked=asked, track=(), turned=())
+    return _logged(state, f"step {state.index + 1} {planned.kind.name}", now)
+
+
+def _replaced(state: State, now: float, *, more_time: bool) -> State:
+    """Another action of equal strength for the present step. There is one: the caller has looked."""
+    choices = _choices(state)
+    number = state.replacements + 1
+    planned = challenge.draw_replacement(_begun(state).nonce, state.index, number, choices)
+    return _asking(replace(state, replacements=number), planned, now, more_time=more_time)
+
+
+def _choices(state: State) -> tuple[ChallengeKind, ...]:
+    """What the present step may ask for instead: preferably not what the step before it asked for."""
+    kinds = challenge.substitutes(state.asked[state.index], _begun(state).policy.challenges, state.cannot)
+    before = state.asked[state.index - 1] if state.index else None
+    return tuple(k for k in kinds if k is not before) or kinds
+
+
+def _challenge(state: State, seen: Observation, now: float) -> Result:
+    r, base, t_s = state.recogniser, state.baseline, seen.frame.t_s
+    if r is None or base is None:
+        return state, ()
+    face = usable_face(seen)
+    after = challenge.advance(r, face, t_s, base, mirrored=_begun(state).mirrored_sides)
+    state = replace(state, recogniser=after, steady=state.steady.then(_hint(after, seen), t_s))
+    if after.prompt_s is not None and r.prompt_s is None:
+        state = _logged(state, f"prompt {after.kind.name}", now)
+    if face is not None:
+        state = _with_movement(state, after, face)
+        if abs(after.value) < NEAR_EXTREME:
+            state = _with_passive(state, face, t_s, late=True)
+    if after.stage is Stage.DONE:
+        return _answered(state, after, now)
+    if after.stage is Stage.FAILED:
+        return _unanswered(state, after, now)
+    return _show(state, now)
+
+
+def _with_movement(state: State, r: Recogniser, face: FaceSeen) -> State:
+    """Remember what shows depth and identity: the points over the movement, the template near its extreme."""
+    if r.kind not in DEPTH_KINDS or not r.prompted:
+        return state
+    track = state.track
+    # An open mouth draws its corners in: it would pass for foreshortening.
+    if state.baseline is not None and abs(face.mouth_openness - state.baseline.mouth_openness) < MAX_MOUTH_CHANGE:
+        track = (*track, face.points)
+    if len(track) > MAX_TRACK:
+        track = (*track[:REST_FRAMES], *track[REST_FRAMES::2])
+    turned = state.turned
+    if face.template is not None and r.value >= NEAR_EXTREME and len(turned) < TURN_TEMPLATES and _fits(state, face):
+        turned = (*turned, face.template)
+    return replace(state, track=track, turned=turned)
+
+
+def _answered(state: State, r: Recogniser, now: float) -> Result:
+    state = _logged(state, f"done {r.kind.name}", now)
+    if r.kind in DEPTH_KINDS:
+        reliefs = (*state.pad.reliefs, turn_relief(state.track))
+        state = replace(state, pad=replace(state.pad, reliefs=reliefs, turned=(*state.pad.turned, state.turned)))
+    state = replace(state, index=state.index + 1, track=(), turned=())
+    if state.index < len(state.asked):
+        if _planned(state).steps[state.index].kind in state.cannot and not _choices(state):
+            return _conclude(state, Ending(Outcome.INCONCLUSIVE, (Reason.STAFF_ASSIST,)), now)
+        return _show(_next_action(state, now), now)
+    checking = replace(state, phase=Phase.CHECKING, recogniser=None, steady=Steady())
+    return _show(_logged(checking, "checking", now), now)
+
+
+def _unanswered(state: State, r: Recogniser, now: float) -> Result:
+    reason = r.failure or Reason.CHALLENGE_TIMEOUT
+    state = replace(state, failures=(*state.failures, reason))
+    state = _logged(state, f"failed {r.kind.name} {reason.name}", now)
+    if r.kind in DEPTH_KINDS:
+        # A flat picture that was turned leaves its mark although no turn was recognised.
+        relief = turn_relief(state.track, pad.FLAT_TURN_SINE)
+        if relief is not None and relief < pad.FLAT_RELIEF:
+            state = replace(state, pad=replace(state.pad, reliefs=(*state.pad.reliefs, relief)))
+    policy = _begun(state).policy
+    if len(state.failures) >= max(1, policy.attempts) or _surely_attack(state):
+        return _conclude(state, _exhausted(state.failures), now)
+    hint = {
+        Reason.CHALLENGE_TOO_EARLY: Guidance.TOO_EARLY,
+        Reason.CHALLENGE_WRONG_ACTION: Guidance.OTHER_MOVEMENT,
+    }.get(reason, Guidance.TRY_AGAIN)
+    t_s = state.last.frame.t_s if state.last is not None else 0.0
+    return _show(replace(_replaced(state, now, more_time=False), steady=Steady(hint, t_s, hint, t_s)), now)
+
+
+def _exhausted(failures: tuple[Reason, ...]) -> Ending:
+    """No attempt is left. Silence may have many causes; wrong or too early answers are what a recording gives."""
+    if set(failures) == {Reason.CHALLENGE_TIMEOUT}:
+        return Ending(Outcome.INCONCLUSIVE, (Reason.CHALLENGE_TIMEOUT, Reason.STAFF_ASSIST))
+    return Ending(Outcome.LIVENESS_FAIL, failures)
+
+
+def _surely_attack(state: State) -> bool:
+    enough = len(state.pad.passive_early) + len(state.pad.passive_late) >= SURE_ATTACK_FRAMES
+    return enough and _judged(state).outcome is CheckOutcome.FAIL
+
+
+def _cannot(state: State, _event: CannotDo, now: float) -> Result:
+    r = state.recogniser
+    if r is None or r.stage not in {Stage.PROMPTED, Stage.MOVING}:
+        return state, ()
+    state = _logged(replace(state, cannot=state.cannot | {r.kind}), f"cannot {r.kind.name}", now)
+    if not _choices(state):
+        return _conclude(state, Ending(Outcome.INCONCLUSIVE, (Reason.STAFF_ASSIST,)), now)
+    return _show(_replaced(state, now, more_time=True), now)
+
+
+def _hint(r: Recogniser, seen: Observation) -> Guidance | None:
+    if seen.face_count > 1:
+        return Guidance.TWO_PEOPLE
+    if usable_face(seen) is None:
+        return Guidance.NO_FACE
+    if r.stage is Stage.RETURN:
+        return Guidance.COME_BACK
+    return Guidance.LOOK_STRAIGHT if r.stage is Stage.SETTLE and r.calm_s is None else None
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def _checking(state: State, seen: Observation, now: float) -> Result:
+    t_s = seen.frame.t_s
+    since = t_s if state.checking_since_s is None else state.checking_since_s
+    wanted = gate(seen, state.last)
+    state = replace(state, checking_since_s=since, steady=state.steady.then(wanted, t_s))
+    face = usable_face(seen)
+    if face is not None and wanted is None:
+        state = _with_passive(_with_frontal(state, face, t_s, late=True), face, t_s, late=True)
+    complete = len(state.pad.end) >= END_TEMPLATES and len(state.pad.passive_late) >= pad.MIN_PASSIVE_FRAMES
+    return _conclude(state, None, now) if complete or t_s - since > CHECKING_TIMEOUT_S else _show(state, now)
+
+
+# --- gathering --------------------------------------------------------------------------------------------------------
+
+
+def _with_frontal(state: State, face: FaceSeen, t_s: float, *, late: bool) -> State:
+    """A good frontal template: for the comparison, and as one end of the identity's continuity."""
+    kept = state.pad.end if late else state.pad.start
+    room = len(kept) < (END_TEMPLATES if late else START_TEMPLATES)
+    if face.template is None or not room or not _fits(state, face):
+        return state
+    evidence = (
+        replace(state.pad, end=(*kept, face.template)) if late else replace(state.pad, start=(*kept, face.template))
+    )
+    quality = min(face.quality.sharpness / 100, 1.0) - abs(face.pose.yaw_deg) / 30
+    return replace(state, pad=evidence, probes=(*state.probes, Probe(face.template, quality)), last_template_s=t_s)
+
+
+def _fits(state: State, face: FaceSeen) -> bool:
+    """Whether a template can be compared with the reference at all."""
+    a, b = face.template, state.reference
+    if a is None or b is None or a.model != b.model or a.vector.shape != b.vector.shape:
+        return False
+    return bool(np.isfinite(a.vector).all())
+
+
+def _with_passive(state: State, face: FaceSeen, t_s: float, *, late: bool) -> State:
+    score = face.bona_fide
+    if score is None or not 0 <= score <= 1:
+        return state
+    if late:
+        evidence = replace(state.pad, passive_late=(*state.pad.passive_late, score)[-MAX_PASSIVE:])
+    else:
+        evidence = replace(state.pad, passive_early=(*state.pad.passive_early, score)[-MAX_PASSIVE:])
+    return replace(state, pad=evidence, last_passive_s=t_s)
+
+
+# --- conclusion -------------------------------------------------------------------------------------------------------
+
+
+def _conclude(state: State, ending: Ending | None, now: float) -> Result:
+    """The one way into DONE: decide, show the outcome, let go of everything else."""
+    begin = _begun(state)
+    state = _logged(state, "conclude", now)
+    verdict = _judged(state)
+    score = _score(state)
+    evidence = Evidence(
+        consent_given=state.consent_given,
+        consent_at_s=state.consent_at_s,
+        challenges=_records(state, verdict.injection),
+        pad=verdict.outcome,
+        pad_band=verdict.band,
+        pad_reasons=verdict.reasons,
+        injection=verdict.injection,
+        score=score,
+        match_threshold=begin.match_threshold,
+        match_band=0 if score is None else match_band(score, begin.match_threshold),
+        ending=ending,
+        steps=state.log,
+    )
+    result = decide(evidence, begin.policy)
+    scores = SessionMeasures(
+        score=score,
+        match_threshold=begin.match_threshold,
+        passive=verdict.passive,
+        relief=verdict.relief,
+        continuity=verdict.continuity,
+        injection=verdict.injection,
+        duration_s=0.0 if state.camera_at_s is None else now - state.camera_at_s,
+        failures=state.failures,
+    )
+    screen = Screen(Phase.DONE, outcome=result.outcome)
+    back = (SetExposure(1.0),) if state.sensor is not None else ()
+    return State(phase=Phase.DONE, shown=screen, shown_at_s=now, scores=scores), (*back, Show(screen), Conclude(result))
+
+
+def _records(state: State, injection: CheckOutcome) -> tuple[ChallengeRecord, ...]:
+    people = [ChallengeRecord(kind, i < state.index) for i, kind in enumerate(state.asked)]
+    if injection is not CheckOutcome.NOT_RUN and state.pad.sensor:
+        people.append(ChallengeRecord(ChallengeKind.EXPOSURE, injection is CheckOutcome.PASS))
+    return tuple(people)
+
+
+def _judged(state: State) -> pad.PadVerdict:
+    begin = _begun(state)
+    return pad.judge(state.pad, begin.policy, begin.match_threshold)
+
+
+def _score(state: State) -> float | None:
+    """Mean of the good frontal probes against the reference; None before there are any."""
+    if state.reference is None or not state.probes:
+        return None
+    return compare(mean_template(tuple(p.template for p in state.probes)), state.reference)
+
+
+# --- screen and log ---------------------------------------------------------------------------------------------------
+
+
+def _show(state: State, now: float) -> Result:
+    """Show what changed at once; mere progress at most twelve times a second."""
+    screen = _screen(state)
+    before = state.shown
+    if before is not None:
+        same = replace(screen, progress=before.progress, time_left_s=before.time_left_s) == before
+        if same and (screen == before or now - state.shown_at_s < SHOW_EACH_S):
+            return state, ()
+    return replace(state, shown=screen, shown_at_s=now), (Show(screen),)
+
+
+def _screen(state: State) -> Screen:
+    shown = state.steady.shown
+    guidance = None if shown is None else shown.value
+    r = state.recogniser
+    if state.phase is Phase.POSITION:
+        progress = 1.0 if state.sensor is not None else min(1.0, state.good_s / POSITION_HOLD_S)
+        if state.sensor is not None and guidance is None:
+            guidance = Guidance.HOLD_STILL.value
+        return Screen(Phase.POSITION, guidance, progress=progress)
+    if state.phase is Phase.CHALLENGE and r is not None:
+        t_s = 0.0 if r.last_s is None else r.last_s
+        return Screen(
+            Phase.CHALLENGE,
+            guidance,
+            action=r.kind if r.prompted else None,
+            step=state.index + 1,
+            steps=len(state.asked),
+            progress=1.0 if r.stage is Stage.RETURN else float(np.clip(r.value, 0.0, 1.0)) if r.prompted else 0.0,
+            time_left_s=challenge.remaining_s(r, t_s),
+        )
+    progress = min(1.0, len(state.pad.end) / END_TEMPLATES) if state.phase is Phase.CHECKING else 0.0
+    return Screen(state.phase, guidance, progress=progress)
+
+
+def _logged(state: State, name: str, now: float) -> State:
+    entry = f"{round((now - state.begun_s) * 1000)} {name}"
+    return replace(state, log=(*state.log, entry)[-MAX_LOG:])
+
+
+def _begun(state: State) -> Begin:
+    if state.begin is None:
+        msg = f"no session in phase {state.phase.value}"
+        raise ValueError(msg)
+    return state.begin
+
+
+def _planned(state: State) -> challenge.Plan:
+    if state.plan is None:
+        msg = f"no plan in phase {state.phase.value}"
+        raise ValueError(msg)
+    return state.plan
+
+
+_ENDS: dict[type, Callable[[State, Any, float], Result]] = {Cancel: _cancel, CameraLost: _camera_lost, Tick: _tick}
+
+TRANSITIONS: MappingProxyType[tuple[Phase, type], Callable[[State, Any, float], Result]] = MappingProxyType(
+    {
+        (Phase.IDLE, Begin): _begin,
+        (Phase.CONSENT, Consent): _consent,
+        (Phase.DOCUMENT, ReferenceReady): _reference,
+        (Phase.DOCUMENT, ReferenceUnusable): _no_reference,
+        (Phase.POSITION, Seen): _in_order(_position),
+        (Phase.CHALLENGE, Seen): _in_order(_challenge),
+        (Phase.CHALLENGE, CannotDo): _cannot,
+        (Phase.CHECKING, Seen): _in_order(_checking),
+        **{
+            (phase, event): handler
+            for phase in (Phase.CONSENT, Phase.DOCUMENT, Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING)
+            for event, handler in _ENDS.items()
+        },
+    }
+)

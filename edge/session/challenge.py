@@ -1,0 +1,373 @@
+"""The challenge: a plan drawn from the carrier's nonce, and the recogniser of one action; what follows is not here.
+
+Sides are the capture subject's own. In an unmirrored picture the nose of a person who turns to their own left goes to
+the right of the picture: yaw > 0. All times are frame timestamps in seconds, never frame counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import pairwise, product
+
+import numpy as np
+
+from edge.session.decision import ChallengeKind, Reason
+from edge.session.observation import FaceSeen
+
+# Actions that show depth, and actions that show a living face: a substitute comes from the same group, or a stronger.
+DEPTH_KINDS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.LOOK_UP)
+SMALL_KINDS = (ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN)
+TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
+
+# The pause before each prompt: short enough for a counter, too varied for a recording.
+DELAYS_S = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# The sensor's steps: relative exposure, gentle enough to keep the face usable.
+EXPOSURES = (0.45, 0.6, 1.0, 1.5)
+EXPOSURE_STEPS = 4
+
+# A movement counts as full from here, relative to the person's own resting state.
+FULL_TURN_DEG = 20.0  # depth from parallax needs 20 to 25 degrees
+FULL_LOOK_UP_DEG = 14.0
+FULL_MOUTH = 0.35
+FULL_BLINK = 0.5  # share of the person's own open state that is gone when the eyes count as closed
+# Hysteresis, as shares of the full movement.
+ONSET = 0.45
+NEUTRAL = 0.40
+LEAVE = 0.75
+# Nobody answers a visual prompt in less: simple reaction times are 180 ms and more; 120 leaves room for the display.
+MIN_REACTION_S = 0.12
+MIN_HOLD_S = {
+    ChallengeKind.TURN_LEFT: 0.30,
+    ChallengeKind.TURN_RIGHT: 0.30,
+    ChallengeKind.LOOK_UP: 0.30,
+    ChallengeKind.MOUTH_OPEN: 0.15,
+}
+MIN_HOLD_FRAMES = 3
+# Between the last open and the first open frame: spontaneous blinks take 100 to 400 ms, asked-for ones up to 2 s.
+MIN_BLINK_S, MAX_BLINK_S = 0.06, 2.0
+WRONG_HOLD_S = 0.2
+MAX_GAP_S = 0.35  # longer without a frame of this face and the movement cannot be called continuous
+NEUTRAL_HOLD_S = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action of the plan and the pause before its prompt."""
+
+    kind: ChallengeKind
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    steps: tuple[Step, ...]
+    exposures: tuple[float, ...]
+
+
+def draw_plan(nonce: bytes, allowed: tuple[ChallengeKind, ...], count: int) -> Plan:
+    """The plan that this nonce stands for: every valid sequence is equally likely.
+
+    Four kinds and three steps give 34 sequences and 8 delays a step: 34 * 8**3 = 17,408 plans, 14 bits.
+    """
+    draw = _Draw(nonce, b"plan")
+    sequences = valid_sequences(allowed, count)
+    kinds = sequences[draw.below(len(sequences))]
+    steps = tuple(Step(kind, DELAYS_S[draw.below(len(DELAYS_S))]) for kind in kinds)
+    return Plan(steps, draw_exposures(nonce))
+
+
+def draw_exposures(nonce: bytes) -> tuple[float, ...]:
+    """The sensor's steps: no two alike in a row, the first differs from the automatic value."""
+    draw, steps = _Draw(nonce, b"exposure"), [1.0]
+    for _ in range(EXPOSURE_STEPS):
+        choices = [e for e in EXPOSURES if e != steps[-1]]
+        steps.append(choices[draw.below(len(choices))])
+    return tuple(steps[1:])
+
+
+def draw_replacement(nonce: bytes, index: int, number: int, choices: tuple[ChallengeKind, ...]) -> Step:
+    """Another action for step `index`, the `number`-th of its kind, from `choices` (not empty)."""
+    draw = _Draw(nonce, b"again" + bytes([index % 256, number % 256]))
+    return Step(choices[draw.below(len(choices))], DELAYS_S[draw.below(len(DELAYS_S))])
+
+
+def valid_sequences(allowed: tuple[ChallengeKind, ...], count: int) -> list[tuple[ChallengeKind, ...]]:
+    """Every sequence of `count` actions: no action twice in a row, at least one that shows depth."""
+    kinds = allowed_kinds(allowed)
+    return [
+        sequence
+        for sequence in product(kinds, repeat=max(1, min(count, 6)))
+        if any(k in DEPTH_KINDS for k in sequence) and all(a != b for a, b in pairwise(sequence))
+    ]
+
+
+def allowed_kinds(allowed: tuple[ChallengeKind, ...]) -> tuple[ChallengeKind, ...]:
+    """What a person may be asked: the policy's kinds in their order of number; both turns where none shows depth."""
+    kinds = {ChallengeKind(k) for k in allowed} & {*DEPTH_KINDS, *SMALL_KINDS}
+    if not kinds & set(DEPTH_KINDS) or len(kinds) < 2:
+        kinds |= set(TURNS)
+    return tuple(sorted(kinds))
+
+
+def substitutes(
+    kind: ChallengeKind, allowed: tuple[ChallengeKind, ...], cannot: frozenset[ChallengeKind]
+) -> tuple[ChallengeKind, ...]:
+    """Actions of at least equal strength that this person has not declined; depth also stands in for a small one."""
+    kinds = [k for k in allowed_kinds(allowed) if k not in cannot]
+    same = tuple(k for k in kinds if (k in DEPTH_KINDS) == (kind in DEPTH_KINDS))
+    return same or tuple(k for k in kinds if k in DEPTH_KINDS)
+
+
+class _Draw:
+    """Numbers from a nonce: HMAC-SHA-256 in counter mode (NIST SP 800-108), uniform by rejection."""
+
+    def __init__(self, nonce: bytes, label: bytes) -> None:
+        self._stream = self._bytes(nonce, label)
+
+    @staticmethod
+    def _bytes(nonce: bytes, label: bytes) -> Iterator[int]:
+        counter = 0
+        while True:
+            yield from hmac.new(nonce, b"vouch " + label + b"\0" + counter.to_bytes(4, "big"), hashlib.sha256).digest()
+            counter += 1
+
+    def below(self, n: int) -> int:
+        limit = 65536 - 65536 % n
+        while (value := next(self._stream) * 256 + next(self._stream)) >= limit:
+            pass
+        return value % n
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The person's own resting state: medians over the positioning phase."""
+
+    yaw_deg: float
+    pitch_deg: float
+    eye_openness: float
+    mouth_openness: float
+
+
+def measure_baseline(faces: tuple[FaceSeen, ...]) -> Baseline:
+    """Medians over good frontal frames (not empty)."""
+    return Baseline(
+        yaw_deg=float(np.median([f.pose.yaw_deg for f in faces])),
+        pitch_deg=float(np.median([f.pose.pitch_deg for f in faces])),
+        eye_openness=max(float(np.median([np.mean(f.eye_openness) for f in faces])), 0.3),
+        mouth_openness=float(np.median([f.mouth_openness for f in faces])),
+    )
+
+
+def extent(kind: ChallengeKind, face: FaceSeen, base: Baseline, *, mirrored: bool = False) -> float:
+    """How far a movement has gone: 0 at rest, 1 full, negative the other way."""
+    yaw = (face.pose.yaw_deg - base.yaw_deg) / FULL_TURN_DEG * (-1 if mirrored else 1)
+    if kind is ChallengeKind.TURN_LEFT:
+        return yaw
+    if kind is ChallengeKind.TURN_RIGHT:
+        return -yaw
+    if kind is ChallengeKind.LOOK_UP:
+        return (face.pose.pitch_deg - base.pitch_deg) / FULL_LOOK_UP_DEG
+    if kind is ChallengeKind.MOUTH_OPEN:
+        return (face.mouth_openness - base.mouth_openness) / FULL_MOUTH
+    # Both eyes: the one that is more open counts. A head that turns or nods hides the lids: no blink is read there.
+    if abs(yaw) > 0.7 or abs(face.pose.pitch_deg - base.pitch_deg) > FULL_LOOK_UP_DEG:
+        return 0.0
+    return (1 - max(face.eye_openness) / base.eye_openness) / FULL_BLINK
+
+
+class Stage(Enum):
+    """Where the recogniser of one action stands."""
+
+    SETTLE = "settle"  # wait for the resting state
+    WAIT = "wait"  # the pause before the prompt
+    PROMPTED = "prompted"
+    MOVING = "moving"
+    RETURN = "return"  # the full movement was seen: back to rest
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Recogniser:
+    """The state of one action; `advance` makes the next. `failure` says why where the stage is FAILED."""
+
+    kind: ChallengeKind
+    delay_s: float
+    timeout_s: float
+    stage: Stage = Stage.SETTLE
+    begun_s: float | None = None
+    calm_s: float | None = None  # at rest since
+    rested: bool = False  # has been at rest before the prompt: what moves from now on moves too early
+    prompt_s: float | None = None
+    onset_s: float | None = None
+    held_s: float = 0.0  # time at the full movement
+    held_frames: int = 0
+    wrong_s: float = 0.0  # time at the full extent of another movement
+    last_s: float | None = None  # last frame with this face
+    value: float = 0.0  # the extent there
+    failure: Reason | None = None
+
+    @property
+    def prompted(self) -> bool:
+        """Whether the action is asked for now (or was, and the person is on the way back)."""
+        return self.stage in {Stage.PROMPTED, Stage.MOVING, Stage.RETURN}
+
+    @property
+    def finished(self) -> bool:
+        return self.stage in {Stage.DONE, Stage.FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What one frame means to one recogniser."""
+
+    t_s: float
+    gap_s: float  # since the last frame with this face
+    value: float
+    other: float  # the greatest extent of another movement
+
+    @property
+    def calm(self) -> bool:
+        return self.value <= NEUTRAL and self.other <= NEUTRAL
+
+
+def advance(r: Recogniser, face: FaceSeen | None, t_s: float, base: Baseline, *, mirrored: bool = False) -> Recogniser:
+    """The recogniser after a frame at `t_s`; `face` is None where the frame shows no usable face."""
+    if r.finished:
+        return r
+    r = replace(r, begun_s=t_s if r.begun_s is None else r.begun_s)
+    if _overdue(r, t_s):
+        return _fail(r, Reason.CHALLENGE_TIMEOUT)
+    gap = 0.0 if r.last_s is None else t_s - r.last_s
+    if gap > MAX_GAP_S:
+        r, gap = _interrupt(r), 0.0
+    if face is None:
+        return r
+    value = extent(r.kind, face, base, mirrored=mirrored)
+    frame = _Frame(t_s, gap, value, _other_extent(r.kind, face, base, mirrored=mirrored))
+    return replace(_STAGES[r.stage](r, frame), last_s=t_s, value=value)
+
+
+def remaining_s(r: Recogniser, t_s: float) -> float | None:
+    """Seconds left for the movement; None before its prompt."""
+    return None if r.prompt_s is None else max(0.0, r.timeout_s - (t_s - r.prompt_s))
+
+
+def _other_extent(kind: ChallengeKind, face: FaceSeen, base: Baseline, *, mirrored: bool) -> float:
+    def of(other: ChallengeKind) -> float:
+        return extent(other, face, base, mirrored=mirrored)
+
+    sides = [of(k) for k in TURNS if k is not kind]
+    # Heads nod a little when they turn or the mouth opens, and mouths open when heads go back.
+    nod = 0.0 if kind is ChallengeKind.LOOK_UP else of(ChallengeKind.LOOK_UP) / 1.5
+    mouth = 0.0 if kind in {ChallengeKind.LOOK_UP, ChallengeKind.MOUTH_OPEN} else of(ChallengeKind.MOUTH_OPEN)
+    return max(*sides, nod, mouth)
+
+
+def _overdue(r: Recogniser, t_s: float) -> bool:
+    if r.prompt_s is not None:
+        return t_s - r.prompt_s > r.timeout_s
+    # Before the prompt: a person who never comes to rest, or is away.
+    return r.begun_s is not None and t_s - r.begun_s > r.timeout_s + r.delay_s
+
+
+def _fail(r: Recogniser, reason: Reason) -> Recogniser:
+    return replace(r, stage=Stage.FAILED, failure=reason)
+
+
+def _interrupt(r: Recogniser) -> Recogniser:
+    """The face was away: nothing of a half-done movement counts, but an open prompt keeps its time limit."""
+    stage = r.stage
+    if stage is Stage.WAIT:
+        stage = Stage.SETTLE
+    elif stage is Stage.MOVING:
+        stage = Stage.PROMPTED
+    return replace(r, stage=stage, calm_s=None, onset_s=None, held_s=0.0, held_frames=0, wrong_s=0.0)
+
+
+def _settle(r: Recogniser, f: _Frame) -> Recogniser:
+    if r.rested and r.kind is not ChallengeKind.BLINK and f.value >= LEAVE:
+        return _fail(r, Reason.CHALLENGE_TOO_EARLY)
+    if not f.calm:
+        return replace(r, calm_s=None)
+    calm_s = f.t_s if r.calm_s is None else r.calm_s
+    if f.t_s - calm_s >= NEUTRAL_HOLD_S:
+        return replace(r, stage=Stage.WAIT, calm_s=f.t_s, rested=True)
+    return replace(r, calm_s=calm_s)
+
+
+def _wait(r: Recogniser, f: _Frame) -> Recogniser:
+    # A blink is involuntary: an early one is no answer, and no offence either.
+    if r.kind is not ChallengeKind.BLINK and f.value >= LEAVE:
+        return _fail(r, Reason.CHALLENGE_TOO_EARLY)
+    if not f.calm:
+        return replace(r, stage=Stage.SETTLE, calm_s=None)
+    if r.calm_s is not None and f.t_s - r.calm_s >= r.delay_s:
+        return replace(r, stage=Stage.PROMPTED, prompt_s=f.t_s)
+    return r
+
+
+def _prompted(r: Recogniser, f: _Frame) -> Recogniser:
+    wrong = f.other >= 1 and f.value < 0.5
+    r = replace(r, wrong_s=r.wrong_s + f.gap_s if wrong else 0.0)
+    if r.wrong_s >= WRONG_HOLD_S:
+        return _fail(r, Reason.CHALLENGE_WRONG_ACTION)
+    if f.value < ONSET or r.prompt_s is None:
+        return replace(r, onset_s=None)
+    if f.t_s - r.prompt_s < MIN_REACTION_S:
+        return r if r.kind is ChallengeKind.BLINK else _fail(r, Reason.CHALLENGE_TOO_EARLY)
+    if r.kind is ChallengeKind.BLINK:
+        return _closing(r, f)
+    return _moving(replace(r, stage=Stage.MOVING, onset_s=f.t_s), replace(f, gap_s=0.0))
+
+
+def _closing(r: Recogniser, f: _Frame) -> Recogniser:
+    """Only eyes that were seen open after the prompt can close as an answer to it."""
+    was_open = r.value < ONSET and f.gap_s > 0
+    if f.value < 1 or not (was_open or r.onset_s is not None):
+        # Half closed on the way: remember when they were last open.
+        return replace(r, onset_s=f.t_s - f.gap_s) if was_open else r
+    onset = f.t_s - f.gap_s if r.onset_s is None else r.onset_s
+    return replace(r, stage=Stage.MOVING, onset_s=onset, held_frames=1)
+
+
+def _moving(r: Recogniser, f: _Frame) -> Recogniser:
+    if r.kind is ChallengeKind.BLINK:
+        return _reopening(r, f)
+    if f.value < ONSET:
+        return replace(r, stage=Stage.PROMPTED, onset_s=None, held_s=0.0, held_frames=0)
+    # Hysteresis: held from the full movement on, until it falls below LEAVE.
+    if f.value >= 1 or (r.held_frames > 0 and f.value >= LEAVE):
+        first = r.held_frames == 0
+        r = replace(r, held_s=r.held_s + (0.0 if first else f.gap_s), held_frames=r.held_frames + 1)
+    elif r.held_frames > 0:
+        r = replace(r, held_s=0.0, held_frames=0)
+    if r.held_s >= MIN_HOLD_S[r.kind] and r.held_frames >= MIN_HOLD_FRAMES:
+        return replace(r, stage=Stage.RETURN)
+    return r
+
+
+def _reopening(r: Recogniser, f: _Frame) -> Recogniser:
+    if f.value >= ONSET:
+        return replace(r, held_frames=r.held_frames + 1)
+    closed_s = f.t_s - (f.t_s if r.onset_s is None else r.onset_s)
+    if MIN_BLINK_S <= closed_s <= MAX_BLINK_S:
+        return replace(r, stage=Stage.DONE, held_s=closed_s)
+    return replace(r, stage=Stage.PROMPTED, onset_s=None, held_frames=0)
+
+
+def _return(r: Recogniser, f: _Frame) -> Recogniser:
+    return replace(r, stage=Stage.DONE) if f.value <= NEUTRAL else r
+
+
+_STAGES: dict[Stage, Callable[[Recogniser, _Frame], Recogniser]] = {
+    Stage.SETTLE: _settle,
+    Stage.WAIT: _wait,
+    Stage.PROMPTED: _prompted,
+    Stage.MOVING: _moving,
+    Stage.RETURN: _return,
+}

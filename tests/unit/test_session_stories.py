@@ -1,0 +1,284 @@
+"""Whole sessions as stories: who stands before the camera, what they do, and what the terminal says in the end."""
+
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import pytest
+
+from edge.session import machine
+from edge.session.decision import ChallengeKind, CheckOutcome, Outcome, Policy, Reason
+from edge.session.machine import Begin, CameraLost, Cancel, CannotDo, Conclude, Consent, Phase, Show, Tick
+from simulator.observed import Actor, Attitude, Body, Setting, play, template_of
+
+TURN_LEFT, TURN_RIGHT, BLINK, MOUTH_OPEN, LOOK_UP = list(ChallengeKind)[:5]
+POLICY = Policy("test", 1, b"\0" * 32)
+
+
+def begin(nonce=b"n" * 32, *, exposure=False, **policy):
+    return Begin(nonce, replace(POLICY, **policy), 0.35, exposure_control=exposure)
+
+
+def only(*kinds, **policy):
+    """A session that asks for these kinds."""
+    return begin(challenges=kinds, **policy)
+
+
+def test_the_right_person_who_does_what_is_asked_is_a_match():
+    played = play(Actor(), begin())
+    assert played.result.outcome is Outcome.MATCH
+    assert played.result.pad is CheckOutcome.PASS
+    assert played.result.match is CheckOutcome.PASS
+    assert played.result.reasons == ()
+    assert len(played.result.challenges) == 3
+    assert all(record.ok for record in played.result.challenges)
+    assert played.duration_s < 10
+
+
+@pytest.mark.parametrize("nonce", [bytes([i]) * 16 for i in range(12)])
+def test_every_plan_can_be_done_by_a_person(nonce):
+    assert play(Actor(), begin(nonce, challenges=tuple(ChallengeKind)[:5])).result.outcome is Outcome.MATCH
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting(fps=12),
+        Setting(fps=15, lost=0.1, jitter_s=0.02),
+        Setting(fps=24, lost=0.2, jitter_s=0.01),
+        Setting(fps=60, jitter_s=0.005),
+    ],
+    ids=["12", "15 with drops", "24 with drops", "60"],
+)
+def test_the_frame_rate_does_not_matter(setting):
+    played = play(Actor(), begin(), setting=setting)
+    assert played.result.outcome is Outcome.MATCH
+    assert played.duration_s < 11
+
+
+def test_another_person_with_the_same_document_is_no_match():
+    played = play(Actor(body=Body(identity=2)), begin(), reference=template_of(1))
+    assert played.result.outcome is Outcome.NO_MATCH
+    assert played.result.reasons == (Reason.BELOW_THRESHOLD,)
+    assert played.result.pad is CheckOutcome.PASS
+
+
+def test_a_person_who_turns_the_wrong_way_every_time_is_refused():
+    wrong = Actor(answers={TURN_LEFT: TURN_RIGHT, TURN_RIGHT: TURN_LEFT})
+    result = play(wrong, only(TURN_LEFT, TURN_RIGHT)).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.CHALLENGE_WRONG_ACTION in result.reasons
+    assert not any(record.ok for record in result.challenges)
+
+
+def test_a_person_who_turns_the_wrong_way_once_gets_another_attempt():
+    actor = Actor(answers={TURN_LEFT: TURN_RIGHT, TURN_RIGHT: TURN_LEFT})
+
+    def learns(t_s, state):
+        if state.failures:
+            actor.answers.clear()
+
+    result = play(actor, only(TURN_LEFT, TURN_RIGHT), interrupt=learns).result
+    assert result.outcome is Outcome.MATCH
+
+
+def test_a_recording_that_moves_before_it_is_asked_is_refused():
+    actor = Actor()
+
+    def moves_on_its_own(t_s, state):
+        # In the pause before each prompt it already does what will be asked.
+        r = state.recogniser
+        if r is not None and r.stage is machine.Stage.WAIT:
+            actor._due.append((t_s, replace(actor.resting, **actor._movement(r.kind))))
+        elif r is not None and r.stage is machine.Stage.SETTLE and not r.rested:
+            actor._due[:] = [(t_s, actor.resting)]
+
+    result = play(actor, only(TURN_LEFT, TURN_RIGHT), interrupt=moves_on_its_own).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.CHALLENGE_TOO_EARLY in result.reasons
+
+
+def test_an_answer_faster_than_any_person_is_too_early():
+    result = play(Actor(reaction_s=0.0, speed_s=0.01), only(TURN_LEFT, TURN_RIGHT)).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.CHALLENGE_TOO_EARLY in result.reasons
+
+
+def test_a_person_who_does_nothing_ends_without_an_answer_and_staff_is_asked():
+    result = play(Actor(answers=dict.fromkeys(ChallengeKind)), begin()).result
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert Reason.CHALLENGE_TIMEOUT in result.reasons
+    assert Reason.STAFF_ASSIST in result.reasons
+
+
+def test_a_flat_photo_that_turns_is_rejected():
+    result = play(Actor(body=Body(depth=0.0), turn_deg=45), only(TURN_LEFT, TURN_RIGHT)).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.FLAT_FACE in result.reasons
+
+
+@pytest.mark.parametrize("depth", [0.3, 0.4])
+def test_a_bent_photo_whose_turn_looks_right_has_too_little_relief(depth):
+    result = play(Actor(body=Body(depth=depth), turn_deg=60), only(TURN_LEFT, TURN_RIGHT)).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.FLAT_FACE in result.reasons
+
+
+def test_a_print_that_the_passive_model_knows_is_an_attack_even_when_every_movement_is_right():
+    result = play(Actor(body=Body(bona_fide=0.1)), begin()).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert result.reasons == (Reason.PASSIVE_ATTACK,)
+    assert result.match is CheckOutcome.NOT_RUN
+    assert result.match_band == 0
+
+
+def test_a_screen_that_replaces_the_person_after_positioning_is_not_outvoted():
+    def swapped(t_s, screen):
+        late = screen is not None and screen.phase in {Phase.CHALLENGE, Phase.CHECKING}
+        return Body(bona_fide=0.1 if late else 0.98)
+
+    result = play(Actor(body_at=swapped), begin()).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.PASSIVE_ATTACK in result.reasons
+
+
+def test_another_person_who_steps_in_for_the_turn_is_noticed():
+    def helper(t_s, screen):
+        turning = screen is not None and screen.action in {TURN_LEFT, TURN_RIGHT}
+        return Body(identity=2 if turning else 1)
+
+    result = play(Actor(body_at=helper), begin()).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.IDENTITY_CHANGED in result.reasons
+
+
+def test_another_person_at_the_end_is_noticed():
+    def swapped(t_s, screen):
+        return Body(identity=2 if screen is not None and screen.phase is Phase.CHECKING else 1)
+
+    result = play(Actor(body_at=swapped), begin()).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert Reason.IDENTITY_CHANGED in result.reasons
+
+
+def test_a_person_who_cannot_turn_gets_another_action_of_equal_strength():
+    cannot = {TURN_LEFT, TURN_RIGHT}
+    actor = Actor(answers=dict.fromkeys(cannot))
+
+    def says_so(t_s, state):
+        r = state.recogniser
+        return CannotDo() if r is not None and r.prompted and r.kind in cannot else None
+
+    result = play(actor, only(TURN_LEFT, TURN_RIGHT, LOOK_UP, BLINK), interrupt=says_so).result
+    assert result.outcome is Outcome.MATCH
+    assert LOOK_UP in {record.kind for record in result.challenges}
+
+
+def test_a_person_who_can_do_none_of_them_is_helped_by_staff():
+    def says_so(t_s, state):
+        return CannotDo() if state.recogniser is not None and state.recogniser.prompted else None
+
+    result = play(Actor(answers=dict.fromkeys(ChallengeKind)), begin(), interrupt=says_so).result
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert result.reasons == (Reason.STAFF_ASSIST,)
+
+
+def test_the_sides_are_the_persons_own_and_follow_a_mirrored_source():
+    mirrored = replace(only(TURN_LEFT, TURN_RIGHT), mirrored_sides=True)
+    swapped = Actor(answers={TURN_LEFT: TURN_RIGHT, TURN_RIGHT: TURN_LEFT})
+    assert play(swapped, mirrored).result.outcome is Outcome.MATCH
+    assert play(Actor(), mirrored).result.outcome is Outcome.LIVENESS_FAIL
+
+
+def test_the_baseline_is_the_persons_own():
+    low_camera = Actor(resting=Attitude(yaw_deg=8, pitch_deg=20, roll_deg=6, eyes=0.65))
+    assert play(low_camera, begin(b"b" * 16)).result.outcome is Outcome.MATCH
+
+
+def test_a_sensor_that_follows_its_exposure_steps_passes():
+    result = play(Actor(), begin(exposure=True, exposure_required=True)).result
+    assert result.outcome is Outcome.MATCH
+    assert result.injection is CheckOutcome.PASS
+
+
+def test_a_virtual_camera_that_ignores_the_exposure_steps_is_an_attack():
+    deaf = Setting(latency_frames=100_000)
+    result = play(Actor(), begin(exposure=True), setting=deaf).result
+    assert result.outcome is Outcome.LIVENESS_FAIL
+    assert result.injection is CheckOutcome.FAIL
+    assert Reason.SENSOR_MISMATCH in result.reasons
+
+
+def test_a_policy_that_requires_exposure_steps_is_not_met_by_a_source_without_control():
+    result = play(Actor(), begin(exposure_required=True)).result
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert result.injection is CheckOutcome.NOT_RUN
+    assert Reason.SENSOR_MISMATCH in result.reasons
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome", "reason"),
+    [
+        (Cancel(), Outcome.CANCELLED, Reason.PERSON_CANCELLED),
+        (Cancel(by_clerk=True), Outcome.CANCELLED, Reason.CLERK_CANCELLED),
+        (CameraLost(), Outcome.ERROR, Reason.CAMERA_LOST),
+    ],
+)
+@pytest.mark.parametrize("phase", [Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING])
+def test_an_end_that_comes_at_any_time_gives_a_result(event, outcome, reason, phase):
+    played = play(Actor(), begin(), interrupt=lambda t_s, state: event if state.phase is phase else None)
+    assert played.result.outcome is outcome
+    assert reason in played.result.reasons
+    assert played.result.match is CheckOutcome.NOT_RUN
+
+
+def test_consent_that_is_refused_ends_the_session_before_any_frame_is_looked_at():
+    state, _ = machine.step(machine.initial(), begin(), 1.0)
+    assert not machine.wants_template(state)
+    state, effects = machine.step(state, Consent(given=False), 2.0)
+    result = next(e.result for e in effects if isinstance(e, Conclude))
+    assert result.outcome is Outcome.CANCELLED
+    assert result.reasons == (Reason.CONSENT_REFUSED,)
+    assert not result.consent_given
+
+
+def test_nobody_there_ends_in_time():
+    state, _ = machine.step(machine.initial(), begin(), 0.0)
+    state, _ = machine.step(state, Consent(given=True), 1.0)
+    state, _ = machine.step(state, machine.ReferenceReady(template_of(1)), 2.0)
+    state, effects = machine.step(state, Tick(), 31.9)
+    assert state.phase is Phase.POSITION
+    state, effects = machine.step(state, Tick(), 32.0)
+    result = next(e.result for e in effects if isinstance(e, Conclude))
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert result.reasons == (Reason.NO_FACE, Reason.SESSION_TIMEOUT)
+
+
+def test_nothing_of_the_person_is_left_when_the_session_is_over():
+    played = play(Actor(), begin())
+    fresh = machine.initial()
+    kept = {f.name for f in fields(fresh) if getattr(played.state, f.name) != getattr(fresh, f.name)}
+    assert kept <= {"phase", "shown", "shown_at_s", "scores", "pad"}
+    assert played.state.pad.start == played.state.pad.end == played.state.pad.turned == ()
+
+
+def test_the_result_shows_no_score_only_bands():
+    result = play(Actor(), begin()).result
+    assert 4 <= result.match_band <= 7
+    assert 4 <= result.pad_band <= 7
+    assert machine.measures(play(Actor(), begin()).state).score == pytest.approx(0.87, abs=0.1)
+
+
+def test_the_step_log_has_names_and_milliseconds_alone():
+    steps = play(Actor(), begin()).result.steps
+    assert steps[0] == "0 begin"
+    assert steps[-1].endswith(" conclude")
+    assert sum(" prompt " in step for step in steps) == 3
+
+
+def test_the_screen_changes_at_once_and_progress_no_faster_than_fifteen_times_a_second():
+    played = play(Actor(), begin(), setting=Setting(fps=60))
+    shown = [(t_s, effect.screen) for t_s, effect in played.effects if isinstance(effect, Show)]
+    assert len(shown) / played.duration_s < 15
+    assert {s.action for _, s in shown if s.action} == {r.kind for r in played.result.challenges}
+    positions = [t_s for t_s, s in shown if s.phase is Phase.POSITION]
+    assert all(b - a <= 0.2 for a, b in pairwise(positions))
