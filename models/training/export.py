@@ -78,7 +78,12 @@ def to_int8(
             work.update_quantization_recipe(".*", "INPUT", algorithm_key="no_quantize")
         if float_output:
             work.update_quantization_recipe(".*", "OUTPUT", algorithm_key="no_quantize")
-        result = work.quantize(work.calibrate({"serving_default": fed}, num_threads=1))
+        found = work.calibrate({"serving_default": fed}, num_threads=1)
+        # The calibrator keeps moving averages of the extremes; for a picture that would cut the brightest pixels off.
+        for name in names:
+            ends = {"min": min(f[name].min() for f in fed), "max": max(f[name].max() for f in fed)}
+            found[f"serving_default_{name}"] = {end: np.array([value], np.float32) for end, value in ends.items()}
+        result = work.quantize(found)
         out_path.unlink(missing_ok=True)
         result.export_model(str(out_path), overwrite=True)
     return _compared(channels_last, data[:check], out_path)
