@@ -28,7 +28,7 @@ BATCH = 64
 PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
 EMA_STEPS = 600
 # Most of what a face tells is learned at low resolution, at a third of the time: (share of the run, input in pixels).
-STAGES = ((0.45, 64), (0.60, 80), (1.01, CROP_PX))
+STAGES = ((0.47, 64), (1.01, CROP_PX))
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
@@ -309,6 +309,7 @@ class Run:
     optimizers: list[tuple[torch.optim.Optimizer, float]]
     seconds: float = 0.0
     images: int = 0
+    averaged_from: int = 0  # images seen when the average began anew
 
     def save(self, path: Path, size_px: int) -> None:
         state = {
@@ -318,14 +319,15 @@ class Run:
             "optimizers": [o.state_dict() for o, _ in self.optimizers],
             "seconds": self.seconds,
             "images": self.images,
+            "averaged_from": self.averaged_from,
         }
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
     @torch.no_grad()
     def follow(self) -> None:
-        """The average follows the model; at the start faster, so that random numbers are forgotten."""
-        keep = min(1 - 1 / EMA_STEPS, 1 - 1 / (1 + self.images / BATCH / 4))
+        """The average follows the model; at the start faster, so that what was before is forgotten."""
+        keep = min(1 - 1 / EMA_STEPS, 1 - 1 / (1 + (self.images - self.averaged_from) / BATCH / 4))
         for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(now, 1 - keep)
@@ -342,6 +344,7 @@ def load_run(path: Path, kind: str) -> tuple[Run, int]:
         for (optimizer, _), saved in zip(run.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         run.seconds, run.images = state["seconds"], state["images"]
+        run.averaged_from = state.get("averaged_from", 0)
     return run, size_px
 
 
@@ -398,7 +401,7 @@ def _grown(run: Run, size_px: int, kind: str) -> Run:
         for key, values in optimizer.state.items():
             if values and next(iter(v for v in values.values() if v.ndim)).shape == old and key.shape != old:
                 optimizer.state[key] = {}
-    return Run(run.model, run.average, optimizers, run.seconds, run.images)
+    return Run(run.model, run.average, optimizers, run.seconds, run.images, run.images)
 
 
 def _step(run: Run, batch: tuple[Tensor, Tensor], rate: float) -> float:
