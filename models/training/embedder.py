@@ -21,10 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.training import export
 from models.training.faces import CHIP_PX, CROP_PX, Aligner
 
 HELD_OUT = 1000  # the first faces of the cache: never trained on, never blended
 BATCH = 64
+CALIBRATION = 400  # faces that set the int8 ranges
 PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
 EMA_STEPS = 600
 # Most of what a face tells is learned at low resolution, at a third of the time: (share of the run, input in pixels).
@@ -432,6 +434,23 @@ def _report(model: Embedder, pool: Pool, lfw: tuple | None, size_px: int) -> str
     return text
 
 
+def write_int8(arguments: argparse.Namespace) -> None:
+    """The averaged network as int8 .tflite, calibrated on training faces; prints its nearness, and LFW if present."""
+    model = load_embedder(arguments.out / "checkpoint.pt")
+    chips = np.load(arguments.faces / "faces.npy", mmap_mode="r")[HELD_OUT : HELD_OUT + CALIBRATION]
+    calibration = [prepared(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
+    print(export.to_int8(model, calibration[0], calibration, arguments.export))
+    lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
+    if lfw is not None:
+        faces, pairs, same = lfw
+        runner = export.Runner(arguments.export)
+        ready = (prepared(centre(faces[i : i + 1], CROP_PX)).permute(0, 2, 3, 1).numpy() for i in range(len(faces)))
+        int8 = _unit(np.concatenate([runner.run([face])[0] for face in ready]))
+        for name, unit in (("float", embed(model, faces, CROP_PX)), ("int8", int8)):
+            accuracy = best_accuracy((unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(1), same)
+            print(f"LFW, {len(pairs)} pairs, faces found by YuNet, best threshold, {name}: {100 * accuracy:.2f} %")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -442,10 +461,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--export", type=Path, help="train nothing; write the run's network to this .tflite")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(1)
-    train(arguments)
+    if arguments.export:
+        write_int8(arguments)
+    else:
+        train(arguments)
 
 
 if __name__ == "__main__":

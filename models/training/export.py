@@ -122,11 +122,6 @@ def fold(module: nn.Module) -> nn.Module:
     return traced
 
 
-def run_int8(path: Path, inputs: Sequence[NDArray[np.float32]], threads: int = 1) -> list[NDArray[np.float32]]:
-    """Real-valued outputs, in the file's order, of one sample of real-valued NHWC inputs; the product has its own."""
-    return _Runner(path, threads).run(inputs)
-
-
 def tensor_names(path: Path) -> list[str]:
     """Names of a .tflite's tensors, for float_ops."""
     from ai_edge_litert.interpreter import Interpreter
@@ -134,7 +129,9 @@ def tensor_names(path: Path) -> list[str]:
     return [detail["name"] for detail in Interpreter(str(path)).get_tensor_details()]
 
 
-class _Runner:
+class Runner:
+    """Runs a .tflite on real-valued NHWC inputs, for checks; the product has its own wrapper."""
+
     def __init__(self, path: Path, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
@@ -157,6 +154,9 @@ class _Runner:
         return answers
 
 
+_Runner = Runner  # the name under which the other trainings know it
+
+
 def _as_tuple(sample: Sample) -> tuple[Tensor, ...]:
     return (sample,) if isinstance(sample, Tensor) else tuple(sample)
 
@@ -173,7 +173,7 @@ def _input_names(path: Path) -> list[str]:
 
 @torch.inference_mode()
 def _compared(channels_last: nn.Module, data: Sequence[tuple[Tensor, ...]], path: Path) -> Exported:
-    runner, truth, answers = _Runner(path), [], []
+    runner, truth, answers = Runner(path), [], []
     for sample in data:
         real = channels_last(*(_nhwc(tensor) for tensor in sample))
         truth.append([t.numpy().ravel() for t in _as_tuple(real)])
