@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.session.comparison import compare
+from edge.session.comparison import Template, compare, match_band, mean_template
+from edge.session.decision import ChallengeKind, ChallengeRecord, Evidence, Policy, SessionResult, decide
 from edge.session.observation import FrameInfo
+from edge.session.pad import PadEvidence, judge
 from edge.vision import crops
 from edge.vision.pack import Pack
 from edge.vision.peers import peer_tasks
@@ -136,6 +138,7 @@ def _our_tasks(pack: Pack, frames: list[Image], threads: int) -> dict[str, Task]
     seen = pipeline.process(frames[0], _info(frames[0], 0), embed=True)
     points = _assumed_points(frames[0]) if seen.face is None else crops.keypoints_from_landmarks(seen.face.points)
     template = stages.embedder.template(_levels(frames[0]), points)
+    threshold = pack.manifest.embedder.match[0].cosine
     return {
         "detect": lambda k: stages.detector.detect(frames[k % len(frames)]),
         "landmarks": lambda k: stages.finder.find(_levels(frames[k % len(frames)]), points),
@@ -144,8 +147,30 @@ def _our_tasks(pack: Pack, frames: list[Image], threads: int) -> dict[str, Task]
         "tracking frame": lambda k: pipeline.process(
             frames[k % len(frames)], _info(frames[k % len(frames)], k + 1), bona_fide=True
         ),
-        "decision": lambda _: compare(template, template),
+        "decision": lambda _: _conclude(template, threshold),
     }
+
+
+def _conclude(template: Template, threshold: float) -> SessionResult:
+    """All that the rules compute after a session's last frame: attack check, mean template, comparison, decision."""
+    policy = Policy("bench", 1, bytes(32), challenges=(ChallengeKind.TURN_LEFT,), challenge_count=1)
+    several = (template,) * 5
+    gathered = PadEvidence((0.9,) * 30, (0.9,) * 60, (0.5,), several, (several,), several)
+    verdict = judge(gathered, policy, threshold)
+    score = compare(mean_template(several), template)
+    evidence = Evidence(
+        consent_given=True,
+        consent_at_s=1.0,
+        challenges=(ChallengeRecord(ChallengeKind.TURN_LEFT, True),),
+        pad=verdict.outcome,
+        pad_band=verdict.band,
+        pad_reasons=verdict.reasons,
+        injection=verdict.injection,
+        score=score,
+        match_threshold=threshold,
+        match_band=match_band(score, threshold),
+    )
+    return decide(evidence, policy)
 
 
 def _ratios(timings: dict[str, Timing]) -> tuple[Ratio, ...]:
