@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from edge.errors import EvidenceError, JournalError
+from edge.evidence import wal
 
 GENESIS = bytes(32)  # `prev` of counter 1
 APPLICATION_ID = 0x566F7563  # "Vouc", in the header of the file
@@ -143,6 +144,7 @@ class Journal:
         try:
             journal._check_integrity()
             journal.verify_chain()
+            journal.erase()  # what a cut has torn in the log must not meet the next cut
         except BaseException:
             database.close()
             raise
@@ -457,10 +459,13 @@ def _check_header(path: Path) -> None:
     try:
         with path.open("rb") as file:
             header = file.read(100)
+        log_damaged = wal.is_damaged(path.with_name(path.name + "-wal"))
     except OSError as exc:
         raise JournalError(f"{path} cannot be read: {exc.strerror}", todo="check the file's permissions") from exc
     if not header.startswith(b"SQLite format 3\0"):
         raise _damaged(path, "it is no database")
+    if log_damaged:
+        raise _damaged(path, "its write-ahead log was altered")
     if int.from_bytes(header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4], "big") != APPLICATION_ID:
         raise _damaged(path, "it is another program's database")
 
