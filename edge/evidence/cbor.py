@@ -22,11 +22,14 @@ _CONSTANTS: dict[int, bool | None] = {20: False, 21: True, 22: None, 23: None}
 
 
 def encode(value: Any) -> bytes:
-    """Deterministic encoding of RFC 8949 section 4.2.1.
+    """Deterministic encoding of RFC 8949 section 4.2.1; EvidenceError for a value that CBOR cannot hold.
 
     cbor2 sorts keys by length first; every map of ours has labels for which both orders agree (see claims.cddl).
     """
-    return cbor2.dumps(value, canonical=True)
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except (cbor2.CBOREncodeError, UnicodeEncodeError) as exc:
+        raise EvidenceError(f"a value that CBOR cannot hold: {type(exc).__name__}") from exc
 
 
 def decode(data: bytes) -> Any:

@@ -238,6 +238,7 @@ def transcript_hash(challenge: bytes, steps: tuple[str, ...]) -> bytes:
 
 def encode(claims: Claims) -> bytes:
     """Canonical CBOR. EvidenceError when a value is outside claims.cddl: nothing that we could not read is signed."""
+    text(claims.hardware_model, "hwmodel", 32)
     encoded = cbor.encode(_to_map(claims))
     decode(encoded)
     return encoded

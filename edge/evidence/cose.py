@@ -135,7 +135,7 @@ def _check_headers(envelope: Sign1Parts) -> None:
             if not isinstance(label, int | str) or label not in _UNDERSTOOD or label not in envelope.protected:
                 raise EvidenceError(f"an unknown critical header parameter {label!r:.40}")
     algorithm = envelope.protected.get(ALG, envelope.unprotected.get(ALG))
-    if isinstance(algorithm, bool) or algorithm != ES256:
+    if type(algorithm) is not int or algorithm != ES256:  # -7.0 is equal, and is no algorithm
         raise EvidenceError(f"algorithm {algorithm!r:.40}; only ES256 (-7) is accepted")
 
 

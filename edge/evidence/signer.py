@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,9 +117,12 @@ class Pkcs11Signer:
         self._mechanism: Any = pkcs11.Mechanism.ECDSA  # over our own digest: more tokens know it than ECDSA_SHA256
         try:
             self._session = pkcs11.lib(str(module)).get_token(token_label=token_label).open(user_pin=pin)
-            self._key: Any = self._session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=key_label)
-            public: Any = self._session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, label=key_label)
-            self.public_key = _p256(encode_ec_public_key(public), key_label)
+            with ExitStack() as logged_in:  # a token knows one login: one left behind would refuse the next attempt
+                logged_in.callback(self._session.close)
+                self._key: Any = self._session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=key_label)
+                public: Any = self._session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, label=key_label)
+                self.public_key = _p256(encode_ec_public_key(public), key_label)
+                logged_in.pop_all()
         except (pkcs11.PKCS11Error, RuntimeError, OSError) as exc:
             raise SignerError(
                 f"the key {key_label!r} in token {token_label!r} cannot be used: {type(exc).__name__} {exc}".rstrip(),
