@@ -126,7 +126,7 @@ def _teeth(who: Identity) -> Part:
 def _cavity(who: Identity) -> Part:
     u, v = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(0, 1, 7))
     level = -7.65 + who.mouth_level
-    points = np.stack([3.0 * np.sin(u * 1.3), level + 0.9 - 4.4 * v, 4.2 + 1.6 * np.cos(u * 1.3) - 1.2 * v], axis=-1)
+    points = np.stack([2.7 * np.sin(u * 1.3), level + 0.9 - 3.6 * v, 4.4 + 1.6 * np.cos(u * 1.3) - 1.6 * v], axis=-1)
     return _part(points, "mouth", occlusion=0.5)
 
 
@@ -256,9 +256,10 @@ def _curtain(who: Identity, skin: Skin, rng: np.random.Generator) -> Part:
     normals = grid_normals(points)
     if (normals * (points * np.array([1, 0, 1]))).sum() < 0:
         points, normals = points[:, ::-1], -normals[:, ::-1]
-    return _part(
+    part = _part(
         points, "hair", uv=np.stack([u, vv], axis=-1), occlusion=0.75, gloss=0.35, head=follow, normals=normals
     )
+    return replace(part, triangles=np.concatenate([part.triangles, part.triangles[:, ::-1]]))  # seen from inside too
 
 
 def _glasses(who: Identity, skin: Skin) -> Part:

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.session.points import LEFT_EYE, LEFT_MOUTH_CORNER, NOSE_TIP, OVAL, RIGHT_EYE, RIGHT_MOUTH_CORNER
 from simulator.person.identity import Identity, draw_identity
+from simulator.person.landmarks import landmark_vertices
 from simulator.person.light import Light
 from simulator.person.parts import build_parts, eye_uv
 from simulator.person.shape import Morph, build_skin
@@ -62,6 +64,7 @@ class Person:
         skin = build_skin(who)
         parts = build_parts(who, skin)
         self.skin = skin
+        self.landmarks = landmark_vertices(who, skin)
         self.atlas: Image = paint(who, skin)
         sizes = [len(skin.positions)] + [len(p.positions) for p in parts.values()]
         starts = np.cumsum([0, *sizes])
@@ -148,14 +151,13 @@ def render_linear(
     cv2.triangleRasterize(positions, person.triangles, first, surface, depth, eye, fov, 5.0, FAR_CM, settings)
     cv2.triangleRasterize(positions, person.triangles, irradiance, lit, depth_2, eye, fov, 5.0, FAR_CM, settings)
     covered = depth < FAR_CM
-    albedo = _sample(person.atlas, surface)
-    picture = albedo * lit
-    picture += surface[..., 2:3]
-    if background is None:
-        background = np.full((height, width, 3), 0.32, np.float32)
-    cv2.copyTo(picture, covered.view(np.uint8), background := background.copy())
-    truth = _truth(person, state, positions, size, focal)
-    return View(background, covered, truth)
+    area = _area(positions, size, focal)
+    seen = surface[area]
+    picture = cv2.multiply(_sample(person.atlas, seen), lit[area])
+    picture += seen[..., 2:3]
+    scene = np.full((height, width, 3), 0.32, np.float32) if background is None else background.copy()
+    cv2.copyTo(picture, covered[area].view(np.uint8), scene[area])
+    return View(scene, covered, _truth(person, state, positions, size, focal))
 
 
 def portrait(person_seed: int, size: tuple[int, int] = (358, 441)) -> Image:
@@ -251,42 +253,54 @@ def _level(morph: Morph, amount: float) -> tuple[int, float]:
 
 def _shade(person: Person, positions: Array, normals: Array, occlusion: Array, light: Light) -> tuple[Array, Array]:
     """Irradiance [V, 3] and shine [V] of every vertex."""
-    up = 0.5 + 0.5 * normals[:, 1:2]
     ground = np.float32(light.ground)
-    irradiance = (up * (np.float32(light.sky) - ground) + ground) * occlusion[:, None]
-    view = -positions / np.linalg.norm(positions, axis=1, keepdims=True)
-    facing = np.clip((normals * view).sum(axis=1), 0, 1)
+    irradiance = ((0.5 + 0.5 * normals[:, 1:2]) * (np.float32(light.sky) - ground) + ground) * occlusion[:, None]
+    view = positions * (-1 / np.sqrt(np.einsum("ij,ij->i", positions, positions)))[:, None]
+    facing = np.einsum("ij,ij->i", normals, view)
     shine = np.zeros(len(positions), np.float32)
+    direct = np.sqrt(np.clip(occlusion, 0, 1))
     bleed = person.softness[:, None] * np.float32([0.10, 0.16, 0.30])  # light that goes through skin comes out red
-    direct = np.sqrt(occlusion)
+    gain = direct[:, None] / (1 + bleed)
     for towards, colour in light.sources:
         direction = np.float32(towards) / np.float32(np.linalg.norm(towards))
         cosine = normals @ direction
-        irradiance += (direct[:, None] * np.float32(colour)) * np.clip((cosine[:, None] + bleed) / (1 + bleed), 0, None)
-        half = view + direction
-        half /= np.linalg.norm(half, axis=1, keepdims=True)
-        glance = np.clip((normals * half).sum(axis=1), 0, 1)
+        irradiance += np.maximum(cosine[:, None] + bleed, 0) * gain * np.float32(colour)
+        half = np.sqrt(np.maximum(2 + 2 * (view @ direction), 1e-3))  # length of view + direction
+        glance = np.clip((facing + cosine) / half, 0, 1) ** 2
         strength = float(np.mean(colour))
-        shine += (0.20 * strength) * glance**18 + (0.10 * strength) * glance**50
-    shine *= person.gloss * direct
-    rim = (1 - facing) ** 4
-    shine += 0.10 * float(np.mean(light.sky)) * rim * person.gloss
-    return np.ascontiguousarray(irradiance, np.float32), shine.astype(np.float32)
+        wide = glance**9
+        shine += (0.20 * strength) * wide + (0.10 * strength) * wide * wide * glance**7
+    shine *= direct
+    rim = (1 - np.clip(facing, 0, 1)) ** 4
+    shine += 0.10 * float(np.mean(light.sky)) * rim
+    return np.ascontiguousarray(irradiance, np.float32), (shine * person.gloss).astype(np.float32)
+
+
+def _area(positions: Array, size: tuple[int, int], focal: float) -> tuple[slice, slice]:
+    """Rows and columns of the picture that the person can touch."""
+    width, height = size
+    pixels = project(positions, size, focal)
+    left, top = np.floor(pixels.min(axis=0)).astype(int) - 1
+    right, bottom = np.ceil(pixels.max(axis=0)).astype(int) + 2
+    return (
+        slice(min(max(int(top), 0), height - 1), max(min(int(bottom), height), 1)),
+        slice(min(max(int(left), 0), width - 1), max(min(int(right), width), 1)),
+    )
 
 
 def _sample(atlas: Image, surface: Array) -> Array:
-    picture = cv2.remap(atlas, surface[..., :2] * ATLAS_PX, None, cv2.INTER_LINEAR)
-    return _DECODE[picture]
-
-
-_DECODE = np.power(np.arange(256, dtype=np.float32) / 255, GAMMA)
+    coded = cv2.remap(atlas, surface[..., :2] * ATLAS_PX, None, cv2.INTER_LINEAR)
+    return cv2.multiply(coded, coded, scale=1 / 255**2, dtype=cv2.CV_32F)
 
 
 def _truth(person: Person, state: PersonState, positions: Array, size: tuple[int, int], focal: float) -> Truth:
-    pixels = project(positions[: len(person.skin.positions)], size, focal)
-    lids = [pixels[lid].mean(axis=(0, 1)) for lid in person.skin.lids]
-    nose = pixels[int(np.argmax(person.skin.positions[:, 2]))]
-    seam = pixels[person.skin.seam]
-    keypoints = np.stack([lids[0], lids[1], nose, seam[:, 0].mean(axis=0), seam[:, -1].mean(axis=0)])
-    box = (float(pixels[:, 0].min()), float(pixels[:, 1].min()), float(pixels[:, 0].max()), float(pixels[:, 1].max()))
-    return Truth(state, keypoints.astype(np.float32), np.zeros((138, 2), np.float32), box)
+    points = project(positions[person.landmarks], size, focal)
+    keypoints = np.stack(
+        [
+            points[RIGHT_EYE].mean(axis=0),
+            points[LEFT_EYE].mean(axis=0),
+            *points[[NOSE_TIP, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]],
+        ]
+    )
+    low, high = points[OVAL].min(axis=0), points[OVAL].max(axis=0)
+    return Truth(state, keypoints, points, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))

@@ -37,7 +37,7 @@ def region(name: str, uv: NDArray) -> Array:
 
 
 def paint(who: Identity, skin: Skin) -> NDArray[np.uint8]:
-    """The atlas, [1024, 1024, 3] BGR, gamma 2.2 coded."""
+    """The atlas, [1024, 1024, 3] BGR, coded with gamma 2: `decode` is a square."""
     atlas = np.zeros((ATLAS_PX, ATLAS_PX, 3), np.float32)
     rng = np.random.default_rng([911, who.seed])
     surfaces = {
@@ -53,7 +53,7 @@ def paint(who: Identity, skin: Skin) -> NDArray[np.uint8]:
     for name, picture in surfaces.items():
         left, top, width, height = _REGIONS[name]
         atlas[top : top + height, left : left + width] = picture
-    return np.clip(np.power(np.clip(atlas, 0, 1), 1 / 2.2) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.clip(np.sqrt(np.clip(atlas, 0, 1)) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell_px: float, cell_py: float | None = None) -> Array:
@@ -131,12 +131,12 @@ def _lids(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: n
         d = y - closed - who.eye_level
         inside = np.clip(1.08 - s**2, 0, 1) ** 0.6 * front
         shade = 0.16 * np.exp(-(((d - 0.45) / 0.5) ** 2)) * inside
-        crease = (0.25 + 0.45 * who.lid_crease) * np.exp(-(((d - 0.93 - 0.02 * s) / 0.075) ** 2)) * inside
+        crease = (0.08 + 0.14 * who.lid_crease) * np.exp(-(((d - 0.93 - 0.02 * s) / 0.075) ** 2)) * inside
         if makeup:
             shade = shade * 2.5
         albedo *= 1 - np.clip(shade + crease, 0, 0.75)[..., None] * np.float32([0.8, 0.95, 0.8])
         # lashes: a dark margin, heavier above and to the outside
-        above = _step(-d, -(0.24 + 0.08 * np.clip(s, -1, 1)), -0.11) * (d >= -0.02)
+        above = _step(-d, -(0.31 + 0.08 * np.clip(s, -1, 1)), -0.15) * (d >= -0.02)
         below = 0.45 * _step(d, -0.10, -0.03) * (d < 0.0)
         lash = (above * (0.95 if makeup else 0.82) + below) * _step(1.06 - np.abs(s), 0.0, 0.09) * front
         albedo[:] = albedo * (1 - lash[..., None]) + hair * lash[..., None]
