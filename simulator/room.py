@@ -27,13 +27,13 @@ def draw_room(seed: int, size: tuple[int, int] = (640, 480)) -> Array:
         while x < width:
             w, h = rng.uniform(12, 60) * scale, rng.uniform(20, 80) * scale
             if rng.random() < 0.8:
-                colour = tuple(float(v) for v in rng.uniform(0.02, 0.6, 3))
+                colour = _goods(rng)
                 cv2.rectangle(room, (int(x), int(y - h)), (int(x + w), y), colour, -1)
             x += w + rng.uniform(0, 18) * scale
     for _ in range(int(rng.integers(0, 4))):  # posters, doors
         x, y = rng.uniform(-0.1, 0.9) * width, rng.uniform(-0.1, 0.7) * height
         w, h = rng.uniform(40, 200) * scale, rng.uniform(60, 260) * scale
-        colour = tuple(float(v) for v in rng.uniform(0.03, 0.7, 3))
+        colour = _goods(rng)
         cv2.rectangle(room, (int(x), int(y)), (int(x + w), int(y + h)), colour, -1)
     if rng.random() < 0.3:  # a window
         x, w = rng.uniform(0, 0.8) * width, rng.uniform(80, 180) * scale
@@ -63,6 +63,10 @@ def draw_light(seed: int) -> Light:
             (fill, _colour(tint * (0.26 - 0.14 * contrast) * strength)),
         ),
     )
+
+
+def _goods(rng: np.random.Generator) -> tuple[float, float, float]:
+    return _colour(rng.uniform(0.03, 0.6) * (1 + rng.uniform(-0.6, 0.6, 3) * rng.uniform(0, 1)))
 
 
 def _colour(values: NDArray[np.floating]) -> tuple[float, float, float]:

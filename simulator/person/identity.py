@@ -212,7 +212,7 @@ def draw_identity(seed: int) -> Identity:
         ),
         hair_style=style,
         hair=hair,
-        grey=float(np.clip(rng.normal(1.9 * (age - 0.55), 0.25), 0, 0.95)),
+        grey=float(np.clip(rng.normal(1.9 * (age - 0.66), 0.22), 0, 0.95)),
         hairline=around(0.0, 0.55),
         hair_volume=float(np.clip(around(1.0, 0.35), 0.35, 2.0)),
         hair_parting=float(rng.uniform(-1, 1)),
