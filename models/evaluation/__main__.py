@@ -65,7 +65,7 @@ def text(found: Figures) -> str:
         f"pairs                 {found.pairs:,} of {found.subjects:,} subjects",
         f"failures to acquire   {found.failures_to_acquire} of {found.captures:,} captures (counted as non-matches)",
         f"time a face           {found.ms_per_face:.1f} ms, detection and alignment included",
-        f"accuracy, by folds    {_percent(found.accuracy)}",
+        f"accuracy, by folds    {_percent(found.accuracy) if found.accuracy else 'one fold: no other to learn from'}",
         f"accuracy, one best    {100 * found.accuracy_best_threshold:.2f} % at cosine {found.best_threshold:.3f}",
         f"EER                   {_percent(found.eer)}",
         f"impostors             {found.impostors:,}: all probes with all references of other subjects",

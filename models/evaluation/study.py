@@ -69,7 +69,7 @@ class Figures:
     captures: int
     failures_to_acquire: int
     ms_per_face: float
-    accuracy: Estimate  # threshold from the other folds
+    accuracy: Estimate | None  # threshold from the other folds; None where the protocol has one fold
     accuracy_best_threshold: float
     best_threshold: float
     eer: Estimate
@@ -87,8 +87,8 @@ def read_pairs(path: Path) -> list[Pair]:
             ]
     except (OSError, KeyError, ValueError, TypeError) as exc:
         raise VouchError(f"{path}: {exc!r}", todo="give a CSV file with the columns fold,a,b,same") from exc
-    if not pairs:
-        raise VouchError(f"{path} holds no pairs", todo="give a CSV file with the columns fold,a,b,same")
+    if {pair.same for pair in pairs} != {False, True}:
+        raise VouchError(f"{path} lacks pairs of one kind", todo="give pairs of one subject and of two (fold,a,b,same)")
     return pairs
 
 
@@ -150,7 +150,9 @@ def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: i
         captures=captures.total,
         failures_to_acquire=captures.failures,
         ms_per_face=captures.ms_per_face,
-        accuracy=interval(lambda weights, _: metrics.fold_accuracy(scores, same, folds, weights)),
+        accuracy=interval(lambda weights, _: metrics.fold_accuracy(scores, same, folds, weights))
+        if len(np.unique(folds)) > 1
+        else None,
         accuracy_best_threshold=best,
         best_threshold=threshold,
         eer=interval(lambda weights, _: metrics.equal_error_rate(scores, same, weights)),

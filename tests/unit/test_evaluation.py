@@ -196,6 +196,13 @@ def test_a_study_counts_failures_and_tells_people_apart(album):
     assert "1 of 7 captures" in text(found)
 
 
+def test_with_a_single_fold_there_is_no_accuracy_by_folds(album):
+    pairs = [Pair(1, p.a, p.b, p.same) for p in study.read_pairs(album / "pairs.csv")]
+    found = study.figures(pairs, study.capture(pairs, album, encode, Condition.PLAIN), rounds=5)
+    assert found.accuracy is None
+    assert "one fold" in text(found)
+
+
 def test_a_condition_is_laid_on_the_reference_alone(album):
     pairs = [p for p in study.read_pairs(album / "pairs.csv") if p.same]
     captures = study.capture(pairs, album, encode, Condition.GREY)
@@ -212,7 +219,9 @@ def test_a_pair_with_a_failed_capture_scores_below_every_threshold():
     assert same[0]
 
 
-@pytest.mark.parametrize("content", ["", "fold,a,b,same\n", "a,b\nx,y\n", "fold,a,b,same\n1,x,y,maybe\n"])
+@pytest.mark.parametrize(
+    "content", ["", "fold,a,b,same\n", "a,b\nx,y\n", "fold,a,b,same\n1,x,y,maybe\n", "fold,a,b,same\n1,x,y,1\n"]
+)
 def test_a_protocol_file_of_another_form_is_refused_with_advice(tmp_path, content):
     (tmp_path / "pairs.csv").write_text(content)
     with pytest.raises(VouchError) as caught:
