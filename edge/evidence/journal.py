@@ -35,6 +35,15 @@ _BUSY_MS = 5000
 _SEAL_SIZE = 8
 _APPLICATION_ID_AT = 68  # SQLite file format, section 1.3
 
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "secure_delete = ON",
+    "temp_store = MEMORY",
+    "cell_size_check = ON",
+    "trusted_schema = OFF",
+    "wal_autocheckpoint = 200",
+)
 _SCHEMA = """
 CREATE TABLE state (
   one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -139,14 +148,11 @@ class Journal:
         if not path.exists():
             _create(path)
         _check_header(path)
-        database = _connect(path)
-        journal = cls(database, path, max_rows)
+        journal = cls(_connect(path), path, max_rows)
         try:
-            journal._check_integrity()
-            journal.verify_chain()
-            journal.erase()  # what a cut has torn in the log must not meet the next cut
+            journal._check()
         except BaseException:
-            database.close()
+            journal.close()
             raise
         return journal
 
@@ -215,12 +221,21 @@ class Journal:
                 self.erase()
         return Release.RELEASED
 
-    def erase(self) -> None:
-        """Fold the write-ahead log into the database and cut it to nothing, so that released bytes leave the disk."""
+    def erase(self) -> bool:
+        """Fold the write-ahead log into the database and cut it to nothing, so that released bytes leave the disk.
+
+        False where a reader of another process or a full disk is in the way: nothing is lost, the next call tries it.
+        """
         with self._reading() as db:
-            (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy:  # a reader of another process is in the way: the next release tries again
+            try:
+                (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError as exc:
+                if _name(exc) != "SQLITE_FULL":
+                    raise
+                return False
+            if not busy:
                 self._unerased = 0
+            return not busy
 
     def spend_nonce(self, nonce: bytes, session_id: bytes) -> None:
         """Start of a session: mark the challenge's nonce as used, on the disk. EvidenceError when it was used before.
@@ -265,9 +280,8 @@ class Journal:
 
     def probe_writable(self) -> None:
         """JournalError unless a session may start: a row is free, the disk has room, and a write reaches it now."""
-        with self._reading() as db:
-            if _free_bytes(self._path) < _COMFORT_BYTES:
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if _free_bytes(self._path) < _COMFORT_BYTES:
+            self.erase()
         if _free_bytes(self._path) < RESERVE_BYTES:
             raise JournalError(
                 f"the disk of {self._path} is full", todo="free some space; no session starts until then"
@@ -311,16 +325,19 @@ class Journal:
 
     def _merged(self, db: sqlite3.Connection, rows: int, *, dry: bool = False) -> int:
         """Make room for one row by joining neighbouring released rows: how many rows fewer. JournalError "full"."""
+        if rows < self._max_rows:
+            return 0
+        (waiting,) = db.execute("SELECT count(*) FROM outbox").fetchone()
+        if waiting >= self._max_rows:
+            raise JournalError(
+                f"the journal is full: {waiting} results wait for the carrier's receipt",
+                todo="bring the terminal online; no session starts until results are received",
+            )
         merged = 0
-        while rows - merged >= self._max_rows:
+        while not dry and rows - merged >= self._max_rows:
             pair = db.execute(_MERGEABLE).fetchone()
-            if pair is None:
-                raise JournalError(
-                    f"the journal is full: {rows} results wait for the carrier's receipt",
-                    todo="bring the terminal online; no session starts until results are received",
-                )
-            if dry:
-                return 0
+            if pair is None:  # released rows stand between unreleased ones: never more rows than twice max_rows
+                break
             a_ctr, first, prev, ctr, cti, digest = pair
             db.execute("DELETE FROM results WHERE ctr = ?", (a_ctr,))
             db.execute(
@@ -352,7 +369,7 @@ class Journal:
                 raise self._translated(exc) from exc
 
     def _translated(self, exc: sqlite3.Error) -> JournalError:
-        name = getattr(exc, "sqlite_errorname", "")
+        name = _name(exc)
         if name == "SQLITE_FULL":
             return JournalError(
                 f"the disk of {self._path} is full", todo="free some space; no session starts until then"
@@ -370,8 +387,18 @@ class Journal:
         self._broken = what
         return _damaged(self._path, what)
 
+    def _check(self) -> None:
+        try:
+            self._check_integrity()
+            self.verify_chain()
+            self.erase()  # what a cut has torn in the log must not meet the next cut
+        except (ValueError, TypeError, OverflowError) as exc:  # damage may reach as far as Python's own conversions
+            raise self._damaged(f"{type(exc).__name__} while reading") from exc
+
     def _check_integrity(self) -> None:
         with self._reading() as db:
+            for pragma in _PRAGMAS:
+                db.execute(f"PRAGMA {pragma}").fetchall()
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version != SCHEMA_VERSION:
                 raise JournalError(
@@ -435,24 +462,10 @@ def _create(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     try:
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "temp_store = MEMORY",
-            "cell_size_check = ON",
-            "trusted_schema = OFF",
-            "wal_autocheckpoint = 200",
-        ):
-            database.execute(f"PRAGMA {pragma}").fetchall()
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     except sqlite3.Error as exc:
-        database.close()
-        if getattr(exc, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise _damaged(path, str(exc)) from exc
         raise JournalError(f"{path} cannot be opened: {exc}", todo="check the disk and the file's permissions") from exc
-    return database
 
 
 def _check_header(path: Path) -> None:
@@ -475,6 +488,11 @@ _SET_ASIDE = "keep the file for the carrier; `vouch reset --journal` renames it 
 
 def _damaged(path: Path, what: str) -> JournalError:
     return JournalError(f"{path} is damaged: {what}", todo=_SET_ASIDE)
+
+
+def _name(exc: sqlite3.Error) -> str:
+    """SQLite's name of the error; empty where Python's own module raised it."""
+    return getattr(exc, "sqlite_errorname", "")
 
 
 def _seal(ctr: int, first: int, cti: bytes, prev: bytes, digest: bytes) -> bytes:
