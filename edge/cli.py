@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="vouch", description="Face-verification terminal: only signed results leave it."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_process(commands, "run", _run, "process 1: camera, decision, signature, journal and the kiosk page")
     _add_process(commands, "uplink", _uplink, "process 2: carry signed results to the carrier's broker")
     _add_provision(commands)
     _add_evidence(commands)
@@ -54,6 +55,12 @@ def _add_process(commands: Any, name: str, run: Command, summary: str) -> None:
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
     parser.add_argument("--verbose", action="store_true", help="log what is only of use when looking for a fault")
     parser.set_defaults(run=run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edge.terminal.service import main as terminal
+
+    return terminal(load(options.config), verbose=options.verbose)
 
 
 def _uplink(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from typing import Self
 import paho.mqtt.client as mqtt
 
 from edge.config import Settings, load
-from edge.ipc import Decoder, Hello, Message, encode
+from edge.ipc import Decoder, Hello, Link, LinkState, Message, encode
 from edge.provisioning import identity
 from simulator.broker import Broker, BrokerTls
 from simulator.carrier.pki import CarrierPki, create_pki, issue_terminal_certificate
@@ -58,7 +58,9 @@ def enrolled(folder: Path, *, host: str = "localhost", extra: str = "") -> Place
         terminal_id=TERMINAL_ID,
         broker_host=host,
         broker_port=free_port(),
-        certificate=issue_terminal_certificate(pki, request.csr.encode(), now=datetime.now(UTC)).decode(),
+        certificate=issue_terminal_certificate(
+            pki, request.csr.encode(), terminal_id=TERMINAL_ID, now=datetime.now(UTC)
+        ).decode(),
         ca=pki.ca.read_text(),
         carrier_keys={"signing": pki.signing_public_key.read_text()},
     )
@@ -214,3 +216,50 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
+
+
+class UplinkEnd:
+    """The uplink's side of the Unix socket, for tests of the terminal alone; says at once that the link is up."""
+
+    def __init__(self, path: Path, *, up: bool = True) -> None:
+        deadline = time.monotonic() + 10
+        self._socket = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                self._socket.connect(str(path))
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "no terminal listens"
+                time.sleep(0.05)
+        self._decoder = Decoder()
+        self._waiting: list[Message] = []
+        self.send(Hello())
+        assert isinstance(self.receive(), Hello)
+        if up:
+            self.send(Link(LinkState.UP, ""))
+
+    def send(self, message: Message) -> None:
+        self._socket.sendall(encode(message))
+
+    def receive(self, timeout_s: float = 15.0) -> Message:
+        deadline = time.monotonic() + timeout_s
+        while not self._waiting:
+            self._socket.settimeout(max(0.01, deadline - time.monotonic()))
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionResetError
+            self._waiting += self._decoder.feed(data)
+        return self._waiting.pop(0)
+
+    def expect(self, wanted: Callable[[Message], bool], timeout_s: float = 20.0) -> Message:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            message = self.receive(max(0.01, deadline - time.monotonic()))
+            if wanted(message):
+                return message
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()

@@ -1,0 +1,81 @@
+"""What a result says beside the session itself: this terminal, this boot, its clock, its pack; nothing of a person."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import astuple
+
+from edge.clock import Clock
+from edge.config import Settings
+from edge.evidence.claims import ClockState, Fresh, Mode, TerminalContext
+from edge.evidence.journal import BootRecord
+from edge.evidence.messages import Challenge
+from edge.session.decision import Policy
+from edge.vision.pack import Pack
+
+SOFTWARE_NAME = "vouch"
+SOFTWARE_VERSION = "0.1.0"
+# Claim oemid, the random form of RFC 9711 section 4.2.3.1: drawn once for this firmware.
+OEM_ID = bytes.fromhex("9d1f6c0be5a84f6f8a7d0c52b43e7716")
+# Nothing bounds a clock that was never set.
+_UNBOUNDED_S = 2**32 - 1
+# systemd-timesyncd and chrony keep a synchronised clock far closer; a second is what the claim can say.
+_SYNCHRONISED_ERROR_S = 1
+
+
+def built_in_policy() -> Policy:
+    """In force until the carrier's first signed policy: version 0, so that any policy of the carrier follows it."""
+    bare = Policy(id="built-in", version=0, digest=bytes(32))
+    return Policy(id=bare.id, version=bare.version, digest=hashlib.sha256(repr(astuple(bare)).encode()).digest())
+
+
+def terminal_context(
+    settings: Settings,
+    *,
+    clock: Clock,
+    boot: BootRecord,
+    pack: Pack,
+    policy: Policy,
+    challenge: Challenge,
+    challenge_age_s: float,
+    consent_text_digest: bytes,
+    hardware_key: bool,
+) -> TerminalContext:
+    """`challenge_age_s`: monotonic seconds since the challenge arrived; it bounds the clock where nothing else does."""
+    state, error_s = _clock_state(clock, challenge, challenge_age_s)
+    return TerminalContext(
+        terminal_id=bytes.fromhex(settings.terminal_id),
+        oemid=OEM_ID,
+        hardware_model=settings.hardware_model,
+        uptime_s=int(clock.monotonic()),
+        utc_s=max(0, clock.utc()),
+        clock_state=state,
+        clock_error_s=error_s,
+        boot_count=boot.count,
+        boot_seed=boot.seed,
+        software_name=SOFTWARE_NAME,
+        software_version=SOFTWARE_VERSION,
+        site=settings.site,
+        pack_version=pack_number(pack.manifest.version),
+        pack_digest=pack.digest,
+        policy=policy,
+        mode=Mode.PRODUCTION if hardware_key else Mode.DEGRADED,
+        fresh=challenge.fresh,
+        session_id=challenge.session_id,
+        nonce=challenge.nonce,
+        consent_text_digest=consent_text_digest,
+    )
+
+
+def pack_number(version: str) -> int:
+    """The manifest's "major.minor.patch" as the claim's integer: 1.2.3 is 1002003."""
+    parts = [int(part) for part in version.split(".")] + [0, 0]
+    return parts[0] * 1_000_000 + parts[1] * 1_000 + parts[2]
+
+
+def _clock_state(clock: Clock, challenge: Challenge, age_s: float) -> tuple[ClockState, int]:
+    if clock.is_synchronised():
+        return ClockState.NETWORK, _SYNCHRONISED_ERROR_S
+    if challenge.fresh is Fresh.ONLINE:
+        return ClockState.NONCE_BOUNDED, int(age_s) + 1
+    return ClockState.NONE, _UNBOUNDED_S

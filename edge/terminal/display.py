@@ -1,0 +1,198 @@
+"""What the kiosk page shows, handed from the session's thread to the page's: no HTTP here, no words, no judgement.
+
+The page learns neither a score nor the reason of a refusal, not even hidden in its data: outcomes are folded to four.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+
+import cv2
+import numpy as np
+
+from edge.drivers.camera import Image
+from edge.drivers.document import CardView
+from edge.ipc import LinkState
+from edge.session.decision import Outcome
+from edge.session.machine import Phase, Screen
+from edge.terminal.texts import Language
+
+_PREVIEW_WIDTH = 480
+_JPEG_QUALITY = 72
+_CAMERA_PHASES = frozenset({Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING})
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentPressed:
+    given: bool
+    language: Language  # of the text that was on the page
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPressed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CannotPressed:
+    """The person says that this movement is not possible for them."""
+
+
+Press = ConsentPressed | CancelPressed | CannotPressed
+
+
+class Service(Enum):
+    """Whether a session could start."""
+
+    READY = "ready"
+    OUT_OF_SERVICE = "out-of-service"
+
+
+class PersonOutcome(Enum):
+    """All that the person is told."""
+
+    VERIFIED = "verified"
+    NOT_VERIFIED = "not-verified"  # staff helps; whatever the reason was
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The page's whole state: a page that was just loaded needs nothing else."""
+
+    service: Service = Service.READY
+    fault: str | None = None  # for the technician: a short word, no detail
+    link: LinkState = LinkState.DOWN
+    screen: Screen = Screen(Phase.IDLE)  # noqa: RUF009 - frozen
+    card: CardView | None = None  # set while a card is awaited
+    reference: str | None = None  # set with the outcome: what the person may quote
+
+    def to_json(self) -> str:
+        screen = asdict(self.screen)
+        screen.pop("outcome")
+        action = self.screen.action
+        return json.dumps(
+            {
+                **screen,
+                "phase": self.screen.phase.value,
+                "action": action.name.lower().replace("_", "-") if action else None,
+                "progress": round(self.screen.progress, 2),
+                "time_left_s": None if self.screen.time_left_s is None else round(self.screen.time_left_s, 1),
+                "outcome": _for_the_person(self.screen.outcome),
+                "preview": self.card is not None or self.screen.phase in _CAMERA_PHASES,
+                "mirrored": self.card is None,
+                "card": self.card.value if self.card else None,
+                "reference": self.reference,
+                "service": self.service.value,
+                "fault": self.fault,
+                "link": self.link.name.lower().replace("_", "-"),
+            }
+        )
+
+
+class Display:
+    """The present view and who wants to hear of the next one. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._view = View()
+        self._version = 0
+        self._listeners: set[Callable[[], None]] = set()
+
+    def change(self, **fields: object) -> None:
+        """Replace fields of the view; listeners hear of it only where something changed."""
+        with self._lock:
+            view = replace(self._view, **fields)  # type: ignore[arg-type]
+            if view == self._view:
+                return
+            self._view = view
+            self._version += 1
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener()
+
+    def read(self) -> tuple[int, View]:
+        with self._lock:
+            return self._version, self._view
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """`listener` is called in the changing thread after each change, and must not block; returns how to stop it."""
+        with self._lock:
+            self._listeners.add(listener)
+
+        def stop() -> None:
+            with self._lock:
+                self._listeners.discard(listener)
+
+        return stop
+
+
+class Preview:
+    """The newest small picture for the page: in memory only, only while somebody watches, overwritten when cleared."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._viewers = 0
+        self._small: Image | None = None
+        self._number = 0
+
+    def offer(self, image: Image, *, mirrored: bool) -> None:
+        """Keep a small copy of this frame, where a viewer is."""
+        with self._changed:
+            if self._viewers == 0:
+                return
+            height = round(image.shape[0] * _PREVIEW_WIDTH / image.shape[1])
+            small = np.asarray(cv2.resize(image, (_PREVIEW_WIDTH, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+            if mirrored:
+                small = np.ascontiguousarray(small[:, ::-1])
+            self._wipe()
+            self._small = small
+            self._number += 1
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        with self._changed:
+            self._wipe()
+
+    def watch(self) -> None:
+        with self._changed:
+            self._viewers += 1
+
+    def unwatch(self) -> None:
+        with self._changed:
+            self._viewers -= 1
+            if self._viewers == 0:
+                self._wipe()
+
+    def next_jpeg(self, after: int, timeout_s: float) -> tuple[int, bytes] | None:
+        """The newest picture with a number above `after`, encoded; None when none comes in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._small is not None and self._number > after, timeout_s)
+            if self._small is None or self._number <= after:
+                return None
+            _, jpeg = cv2.imencode(".jpg", self._small, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+            return self._number, jpeg.tobytes()
+
+    def _wipe(self) -> None:
+        if self._small is not None:
+            self._small.fill(0)
+            self._small = None
+
+
+def _for_the_person(outcome: Outcome | None) -> str | None:
+    match outcome:
+        case None:
+            return None
+        case Outcome.MATCH:
+            return PersonOutcome.VERIFIED.value
+        case Outcome.CANCELLED:
+            return PersonOutcome.CANCELLED.value
+        case Outcome.ERROR:
+            return PersonOutcome.ERROR.value
+        case _:
+            return PersonOutcome.NOT_VERIFIED.value

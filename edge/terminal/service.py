@@ -1,0 +1,566 @@
+"""Process 1: sees the camera, faces and the result key, never the network; from a carrier's challenge to a signed row.
+
+Three threads: the caller's runs camera, vision and rules, `link` talks to the uplink, `kiosk` serves the page.
+A session:
+
+1. A challenge comes in: signature first, then form, addressee and age (evidence/messages.py).
+2. The journal can be written, or no session starts.
+3. Its nonce is spent, on the disk, before anybody is asked anything.
+4. The person consents; the reference portrait is read; the rules run on frames (session.py).
+5. The result becomes claims, is signed and stored in one transaction (evidence/journal.py).
+6. Only then is the outcome shown, and the row goes up until the carrier's signed receipt.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import random
+import secrets
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+from edge.clock import Clock, SystemClock
+from edge.config import Settings
+from edge.drivers.board import BoardHealth, read_health
+from edge.drivers.camera import FrameSource, Image, open_source
+from edge.drivers.document import CardView
+from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, VouchError
+from edge.evidence import claims, messages
+from edge.evidence.journal import BootRecord, Envelope, Journal, Row
+from edge.evidence.messages import CarrierKeys, Challenge
+from edge.evidence.signer import Signer, load_private_key, open_signer
+from edge.ipc import Down, Inbound, LinkState
+from edge.log import Log, setup
+from edge.session import machine
+from edge.session.decision import Outcome
+from edge.session.machine import Phase, Screen
+from edge.terminal.context import SOFTWARE_VERSION, built_in_policy, pack_number, terminal_context
+from edge.terminal.display import CancelPressed, CannotPressed, ConsentPressed, Display, Press, Preview, Service
+from edge.terminal.kiosk import KioskServer
+from edge.terminal.link_server import Credentials, LinkServer
+from edge.terminal.publisher import Publisher
+from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
+from edge.terminal.texts import Language, consent_digest
+from edge.vision.pack import Pack
+from edge.vision.pipeline import Pipeline
+from edge.watchdog import Notifier
+
+IDLE_FRAME_S = 0.5
+OUTCOME_SHOWN_S = 8.0
+STATUS_EACH_S = 60.0
+_TICK_S = 0.1
+_PROBE_EACH_S = 5.0
+_INBOX_LIMIT = 64
+_WAITING_LIMIT = 4
+_FEED_S = 2.0
+_CAMERA_LOST = 1  # exit code: systemd starts the process anew
+_FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
+
+
+Item = Inbound | Press | LinkState
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The keys of this terminal and of its carrier."""
+
+    signer: Signer
+    portrait_key: EllipticCurvePrivateKey
+    carrier_keys: Mapping[bytes, EllipticCurvePublicKey]
+
+
+def main(settings: Settings, *, verbose: bool = False) -> int:
+    """Be the terminal process until SIGTERM, the end of a video file, or the loss of the camera; its exit code."""
+    setup("terminal", level=logging.DEBUG if verbose else logging.INFO)
+    pack = Pack.load(settings.pack_dir)
+    terminal = Terminal(
+        settings,
+        source=open_source(settings.camera),
+        vision=Pipeline(pack, threads=settings.threads),
+        pack=pack,
+        identity=open_identity(settings),
+        journal=open_journal(settings),
+        clock=SystemClock(),
+        notifier=Notifier.from_environment(),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: terminal.stop())
+    return terminal.run(kiosk=inherited_socket())
+
+
+def open_identity(settings: Settings) -> Identity:
+    """SignerError or ConfigError where a key is missing, unreadable or of another kind."""
+    keys = settings.keys
+    return Identity(open_signer(keys), load_private_key(keys.portrait_key), CarrierKeys.load(keys.carrier_keys))
+
+
+def open_journal(settings: Settings) -> Journal | JournalError:
+    """The journal, or why it cannot be used: the terminal then runs out of service and says so, on page and status."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return Journal.open(settings.journal_path, max_rows=settings.journal_max_rows)
+    except JournalError as exc:
+        return exc
+
+
+def inherited_socket(environ: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """The kiosk page's listening socket from systemd, since this process has no network to open one in."""
+    if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    return socket.socket(fileno=_FIRST_LISTEN_FD)
+
+
+class Terminal:
+    """The service. Composed by `main`, and by the simulator with a camera of its own. `run` blocks until it ends."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        source: FrameSource,
+        vision: Vision,
+        pack: Pack,
+        identity: Identity,
+        journal: Journal | JournalError,
+        clock: Clock,
+        notifier: Notifier,
+        jitter: Callable[[], float] | None = None,
+        health: Callable[[], BoardHealth] = read_health,
+        on_screen: Callable[[Screen], None] | None = None,
+        on_report: Callable[[SessionReport], None] | None = None,
+    ) -> None:
+        """`on_screen` and `on_report` are for the simulator: its person reads the one, its page shows the other."""
+        self.display = Display()
+        self.preview = Preview()
+        self._settings = settings
+        self._source = source
+        self._vision = vision
+        self._pack = pack
+        self._identity = identity
+        self._journal = journal if isinstance(journal, Journal) else None
+        self._clock = clock
+        self._notifier = notifier
+        self._health = health
+        self._on_screen = on_screen
+        self._on_report = on_report
+        self._log = Log("terminal")
+        self._inbox: queue.Queue[Item] = queue.Queue(_INBOX_LIMIT)
+        self._waiting: deque[Challenge] = deque()
+        self._session: Session | None = None
+        self._language = Language.EN
+        self._outcome_until_s: float | None = None
+        self._link = LinkState.DOWN
+        self._refused_messages = 0
+        self._camera_at_s: float | None = None
+        self._next_idle_frame_s = 0.0
+        self._next_probe_s = 0.0
+        self._next_status_s = 0.0
+        self._fed_at_s = float("-inf")
+        self._stopping = False
+        self._fault: str | None = None
+        self._boot: BootRecord | None = None
+        self._policy = built_in_policy()
+        if isinstance(journal, JournalError):
+            self._out_of_service("journal", journal)
+        else:
+            self._open_records(journal)
+        self._link_server = LinkServer(
+            settings.socket_path,
+            journal=self._journal,
+            publisher=Publisher(
+                self._page, window=settings.uplink.max_in_flight, jitter=jitter or random.SystemRandom().random
+            ),
+            credentials=Credentials(identity.carrier_keys, bytes.fromhex(settings.terminal_id)),
+            clock=clock,
+            on_inbound=self._put,
+            on_link=lambda state, _detail: self._put(state),
+        )
+        self._tools = Tools(
+            source=source,
+            vision=vision,
+            clock=clock,
+            portrait_key=identity.portrait_key,
+            document=settings.document,
+            camera_timeout_s=settings.camera.timeout_s,
+            on_screen=self._show,
+            on_card=self._show_card,
+            on_frame=self._show_frame,
+        )
+
+    def press(self, item: Press) -> None:
+        """What the person did on the page; any thread may call it."""
+        self._put(item)
+
+    def stop(self) -> None:
+        """End `run` soon; a running session becomes an error, signed and stored. Signal handlers may call it."""
+        self._stopping = True
+
+    def run(self, *, kiosk: socket.socket | None = None) -> int:
+        """Serve until stopped (0), until a video file ends (0), or until the camera is lost (1).
+
+        `kiosk`: an inherited listening socket for the page; without one, the settings' loopback port is opened.
+        """
+        page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
+        self._link_server.start()
+        page.start()
+        self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
+        self._notifier.ready("ready")
+        try:
+            return self._loop()
+        finally:
+            self._notifier.stopping()
+            self._abandon()
+            page.stop()
+            self._link_server.stop()
+            self._source.close()
+            self._vision.close()
+            if self._journal is not None:
+                self._journal.close()
+
+    def _loop(self) -> int:
+        while not self._stopping:
+            try:
+                if not self._turn():
+                    return 0
+            except CameraError as exc:
+                self._log.error("camera-lost", exc=exc)
+                self._notifier.status("camera lost")
+                if self._session is not None:
+                    self._session.react(machine.CameraLost())
+                    self._finish_if_over()
+                return _CAMERA_LOST
+        return 0
+
+    def _turn(self) -> bool:
+        """One round; False when a video file has ended and nothing is left to do."""
+        now = self._clock.monotonic()
+        self._take_inbox(now)
+        self._keep_up(now)
+        session = self._session
+        if session is None:
+            self._begin_if_waiting(now)
+            return self._idle_frame(now) if self._session is None else True
+        if not session.wants_frames:
+            session.react(machine.Tick())
+            more = self._idle_frame(now)
+        else:
+            more = self._session_frame(session)
+        self._finish_if_over()
+        return more
+
+    def _session_frame(self, session: Session) -> bool:
+        """Everything between two frames is here: read, look, decide. False at the end of a video file."""
+        frame = self._source.read(self._settings.camera.timeout_s)
+        if frame is None:
+            # A file that ended: the rules' own time limits end the session, as they would for a person who left.
+            time.sleep(_TICK_S)
+            session.react(machine.Tick())
+            return session.result is None
+        session.frame(frame)
+        self._frame_done()
+        return True
+
+    def _idle_frame(self, now: float) -> bool:
+        """Without a session the camera is read now and then, to know that it lives; nobody looks at the picture."""
+        if self._source.finite or now < self._next_idle_frame_s:
+            if self._source.finite:
+                self._feed(now)
+            return True
+        self._next_idle_frame_s = now + IDLE_FRAME_S
+        frame = self._source.read(self._settings.camera.timeout_s)
+        if frame is None:
+            return False
+        overwrite(frame.image)
+        self._frame_done()
+        return True
+
+    def _frame_done(self) -> None:
+        now = self._clock.monotonic()
+        self._camera_at_s = now
+        self._feed(now)
+
+    def _feed(self, now: float) -> None:
+        """Only the thread that finished a frame tells the manager that we are alive."""
+        if now - self._fed_at_s >= _FEED_S:
+            self._fed_at_s = now
+            self._notifier.alive()
+
+    def _take_inbox(self, now: float) -> None:
+        """Everything that waits; without a session that needs frames, wait a little for something to come."""
+        busy = self._session is not None and self._session.wants_frames
+        longest_s = _TICK_S if self._session is not None or self._source.finite else IDLE_FRAME_S
+        timeout_s = min(longest_s, max(0.0, self._next_idle_frame_s - now)) if not self._source.finite else longest_s
+        try:
+            item = self._inbox.get_nowait() if busy or timeout_s <= 0 else self._inbox.get(timeout=timeout_s)
+            while True:
+                self._take(item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take(self, item: Item) -> None:
+        match item:
+            case Inbound(Down.CHALLENGE, payload):
+                self._take_challenge(payload)
+            case Inbound(Down.POLICY, payload):
+                self._take_policy(payload)
+            case Inbound(topic, _):
+                self._log.warning("message-ignored", topic=topic)
+            case ConsentPressed(given, language):
+                self._language = language
+                self._react(machine.Consent(given))
+            case CancelPressed():
+                self._react(machine.Cancel())
+            case CannotPressed():
+                self._react(machine.CannotDo())
+            case LinkState():
+                self._take_link(item)
+
+    def _react(self, event: machine.Event) -> None:
+        if self._session is not None:
+            self._session.react(event)
+            self._finish_if_over()
+
+    def _take_link(self, state: LinkState) -> None:
+        if state is not self._link:
+            self._link = state
+            self.display.change(link=state)
+            self._next_status_s = 0.0
+
+    def _take_challenge(self, payload: bytes) -> None:
+        try:
+            challenge = messages.parse_challenge(
+                payload, self._identity.carrier_keys, bytes.fromhex(self._settings.terminal_id), self._clock
+            )
+        except EvidenceError as exc:
+            self._refused("challenge", exc)
+            return
+        known = {waiting.nonce for waiting in self._waiting}
+        if self._session is not None:
+            known.add(self._session.challenge.nonce)
+        if challenge.nonce in known:
+            self._log.debug("challenge-again")
+        elif len(self._waiting) >= _WAITING_LIMIT:
+            self._log.warning("challenge-refused", why="too many wait")
+        else:
+            self._waiting.append(challenge)
+
+    def _take_policy(self, payload: bytes) -> None:
+        """1. Signature and form. 2. The version does not go back (the journal's rule too). 3. For the next session."""
+        if self._journal is None:
+            return
+        try:
+            policy = messages.parse_policy(payload, self._identity.carrier_keys, version_floor=self._policy.version)
+            self._pack.match_threshold(policy.match_fmr_ppm)
+            self._journal.store_policy(payload, policy.version)
+        except (EvidenceError, PackError) as exc:
+            self._refused("policy", exc)
+            return
+        except JournalError as exc:
+            self._out_of_service("journal", exc)
+            return
+        if policy.digest != self._policy.digest:
+            self._log.info("policy-in-force", id=policy.id, version=policy.version)
+        self._policy = policy
+        self._next_status_s = 0.0
+
+    def _refused(self, what: str, exc: VouchError) -> None:
+        self._refused_messages += 1
+        self._log.warning(f"{what}-refused", why=exc.message)
+
+    def _begin_if_waiting(self, now: float) -> None:
+        """Steps 2 and 3 of a session; the last outcome stays on the page for a while, unless somebody waits."""
+        if self._outcome_until_s is not None and (now >= self._outcome_until_s or self._waiting):
+            self._outcome_until_s = None
+            self._show(Screen(Phase.IDLE))
+        if not self._waiting or self._journal is None or self._fault is not None:
+            return
+        challenge = self._waiting.popleft()
+        try:
+            messages.check_live(challenge, self._clock)
+            self._journal.probe_writable()
+            threshold = self._pack.match_threshold(self._policy.match_fmr_ppm)
+            self._journal.spend_nonce(challenge.nonce, challenge.session_id)
+        except JournalError as exc:
+            self._out_of_service("journal", exc)
+            return
+        except EvidenceError as exc:
+            self._refused("challenge", exc)
+            return
+        if challenge.policy is not None and challenge.policy.version > self._policy.version:
+            self._log.warning("policy-older-than-expected", ours=self._policy.version, theirs=challenge.policy.version)
+        self._log.info("session-begins", policy_version=self._policy.version)
+        self._language = Language.EN
+        self._session = Session(self._tools, challenge, self._policy, threshold)
+        self._next_status_s = 0.0
+
+    def _finish_if_over(self) -> None:
+        """Steps 5 and 6: claims, signature, journal; then the page. What cannot be stored is never shown as done."""
+        session = self._session
+        if session is None or session.result is None:
+            return
+        counter = self._store(session)
+        outcome = session.result.outcome if counter is not None else Outcome.ERROR
+        report = session.report(counter)
+        self._session = None
+        session.wipe()
+        self.preview.clear()
+        self._source.set_exposure(1.0)
+        self._show(Screen(Phase.DONE, outcome=outcome))
+        self._outcome_until_s = self._clock.monotonic() + OUTCOME_SHOWN_S
+        self._next_status_s = 0.0
+        self._link_server.wake()
+        if report is not None:
+            self._log.info(
+                "session-ends", stored=counter is not None, frames=report.frames, decision_ms=report.decision_ms
+            )
+            if self._on_report is not None:
+                self._on_report(report)
+
+    def _store(self, session: Session) -> int | None:
+        """The result's counter in the journal; None where it could not be signed or stored."""
+        result, challenge = session.result, session.challenge
+        if result is None or self._journal is None or self._boot is None:
+            return None
+        arrived_s = challenge.deadline_s - challenge.ttl_s
+        context = terminal_context(
+            self._settings,
+            clock=self._clock,
+            boot=self._boot,
+            pack=self._pack,
+            policy=session.policy,
+            challenge=challenge,
+            challenge_age_s=self._clock.monotonic() - arrived_s,
+            consent_text_digest=consent_digest(self._language),
+            hardware_key=self._identity.signer.hardware,
+        )
+        transcript = claims.transcript_hash(challenge.payload, result.steps)
+        cti = secrets.token_bytes(16)
+
+        def sealed(counter: int, previous: bytes) -> Envelope:
+            body = claims.build(result, context, cti=cti, counter=counter, previous=previous, transcript=transcript)
+            return Envelope(cti, messages.build_result(body, self._identity.signer))
+
+        try:
+            row = self._journal.append(sealed)
+        except JournalError as exc:
+            self._out_of_service("journal", exc)
+            return None
+        except (SignerError, EvidenceError) as exc:
+            self._out_of_service("signer", exc)
+            return None
+        self.display.change(reference=f"{cti[:2].hex()}-{cti[2:4].hex()}".upper())
+        return row.counter
+
+    def _abandon(self) -> None:
+        """The process ends with a session open: it is an error, signed and stored like any other result."""
+        session = self._session
+        if session is None:
+            return
+        session.interrupt()
+        self._finish_if_over()
+
+    def _open_records(self, journal: Journal) -> None:
+        """Count this start, and take the stored policy into force again: its signature is checked anew."""
+        try:
+            self._boot = journal.boot()
+            stored = journal.stored_policy()
+        except JournalError as exc:
+            self._out_of_service("journal", exc)
+            return
+        if stored is None:
+            return
+        try:
+            self._policy = messages.parse_policy(stored.message, self._identity.carrier_keys)
+        except EvidenceError as exc:
+            self._refused("stored-policy", exc)
+
+    def _out_of_service(self, fault: str, exc: VouchError) -> None:
+        if self._fault is None:
+            self._log.error("out-of-service", exc=exc, fault=fault)
+        self._fault = fault
+        self._waiting.clear()
+        self._next_status_s = 0.0
+        self._next_probe_s = self._clock.monotonic() + _PROBE_EACH_S
+        self.display.change(service=Service.OUT_OF_SERVICE, fault=fault)
+        self._notifier.status(f"out of service: {fault}")
+
+    def _keep_up(self, now: float) -> None:
+        """Status messages, and whether a fault has gone."""
+        if self._fault == "journal" and self._journal is not None and now >= self._next_probe_s:
+            self._next_probe_s = now + _PROBE_EACH_S
+            try:
+                self._journal.probe_writable()
+                self._boot = self._journal.boot()
+            except JournalError as exc:
+                self._log.debug("still-out-of-service", why=exc.message)
+            else:
+                self._fault = None
+                self._log.info("in-service-again")
+                self.display.change(service=Service.READY, fault=None)
+                self._notifier.status("ready")
+                self._next_status_s = 0.0
+        if now >= self._next_status_s:
+            self._next_status_s = now + STATUS_EACH_S
+            self._link_server.send_status(self._status(now))
+
+    def _status(self, now: float) -> bytes:
+        """What the carrier's technicians may know of a terminal: small, and nothing of any person."""
+        board = self._health()
+        status = {
+            "v": 1,
+            "state": "out-of-service" if self._fault else "session" if self._session else "ready",
+            "fault": self._fault,
+            "software": SOFTWARE_VERSION,
+            "pack": {"version": pack_number(self._pack.manifest.version), "digest": self._pack.digest.hex()},
+            "policy": {"id": self._policy.id, "version": self._policy.version, "digest": self._policy.digest.hex()},
+            "pending": self._pending(),
+            "boot": self._boot.count if self._boot else None,
+            "uptime_s": int(now),
+            "clock_synchronised": self._clock.is_synchronised(),
+            "link": self._link.name.lower(),
+            "refused_messages": self._refused_messages,
+            "camera_age_s": None if self._camera_at_s is None else round(now - self._camera_at_s, 1),
+            "temperature_c": None if board.temperature_c is None else round(board.temperature_c, 1),
+            "under_voltage": board.under_voltage,
+            "throttled": board.throttled,
+        }
+        return json.dumps(status, separators=(",", ":")).encode()
+
+    def _pending(self) -> int | None:
+        try:
+            return self._journal.pending_count() if self._journal is not None else None
+        except JournalError:
+            return None
+
+    def _page(self, limit: int, after: int) -> Sequence[Row]:
+        return self._journal.pending(limit, after=after) if self._journal is not None else []
+
+    def _put(self, item: Item) -> None:
+        try:
+            self._inbox.put_nowait(item)
+        except queue.Full:
+            self._log.warning("inbox-full", kind=type(item).__name__)
+
+    def _show(self, screen: Screen) -> None:
+        fields: dict[str, object] = {"screen": screen}
+        if screen.phase is not Phase.DONE:
+            fields["reference"] = None
+        self.display.change(**fields)
+        if self._on_screen is not None:
+            self._on_screen(screen)
+
+    def _show_card(self, view: CardView | None) -> None:
+        self.display.change(card=view)
+
+    def _show_frame(self, image: Image, mirrored: bool) -> None:
+        self.preview.offer(image, mirrored=mirrored)
