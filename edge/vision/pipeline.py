@@ -181,7 +181,8 @@ class Pipeline:
             return None
         landmarks = self._finder.find(self._levels, track.keypoints)
         keypoints = crops.keypoints_from_landmarks(landmarks.points)
-        if landmarks.presence < self._presence_min or not _plausible(track.keypoints, keypoints, image_bgr):
+        # Half of what is asked of a new face: one that was seen a frame ago is still there, merely turned away.
+        if landmarks.presence < self._presence_min / 2 or not _plausible(track.keypoints, keypoints, image_bgr):
             return None
         if t_s - track.seen_by_detector_s < DETECT_EVERY_S:
             return landmarks, _Track(keypoints, track.detector_score, track.seen_by_detector_s)
