@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,10 +13,11 @@ from edge.session.decision import ChallengeKind
 from edge.session.machine import Screen
 from simulator.person import Light, Person, PersonState, render_linear
 from simulator.person.motion import Actor, Habits, draw_habits
-from simulator.person.render import FAR_CM, FOCAL_PER_HEIGHT, encode, rotation
+from simulator.person.render import encode
+from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, rasterise, rotation, sample
 from simulator.room import draw_light, draw_room
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 Image = NDArray[np.uint8]
 
 _GRID = 33
@@ -73,7 +75,7 @@ def print_on_paper(picture: Image, how: Print) -> Array:
     """The sheet's reflectance, linear BGR 0..1 [H, W, 3]: border, gamut of ink on paper, halftone dots."""
     per_cm = picture.shape[1] / how.width_cm
     linear = np.power(picture.astype(np.float32) / 255, 2.2)
-    grey = linear @ np.float32([0.07, 0.72, 0.21])
+    grey = linear @ np.asarray([0.07, 0.72, 0.21], np.float32)
     linear = grey[..., None] + (linear - grey[..., None]) * how.saturation
     height, width = grey.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -122,39 +124,28 @@ class PrintStage:
     def _draw(self, state: PersonState, shake: float, size: tuple[int, int]) -> Array:
         width, height = size
         turn = rotation(state.yaw_deg, state.pitch_deg + 2.5 * shake, state.roll_deg)
-        place = np.float32([state.x_cm, state.y_cm + 0.8 * shake, -state.distance_cm])
+        place = np.asarray([state.x_cm, state.y_cm + 0.8 * shake, -state.distance_cm], np.float32)
         points = self._points @ turn.T + place
         normals = self._normals @ turn.T
         view = -points / np.linalg.norm(points, axis=1, keepdims=True)
         normals = normals * np.sign((normals * view).sum(axis=1, keepdims=True))
         up = 0.5 + 0.5 * normals[:, 1:2]
-        irradiance = up * np.float32(self._light.sky) + (1 - up) * np.float32(self._light.ground)
+        irradiance = up * np.asarray(self._light.sky, np.float32) + (1 - up) * np.asarray(
+            self._light.ground, np.float32
+        )
         shine = np.zeros(len(points), np.float32)
         for towards, colour in self._light.sources:
-            direction = np.float32(towards) / np.float32(np.linalg.norm(towards))
-            irradiance = irradiance + np.clip(normals @ direction, 0, 1)[:, None] * np.float32(colour)
+            direction = np.asarray(towards, np.float32) / np.asarray(np.linalg.norm(towards), np.float32)
+            irradiance = irradiance + np.clip(normals @ direction, 0, 1)[:, None] * np.asarray(colour, np.float32)
             half = view + direction
             half /= np.linalg.norm(half, axis=1, keepdims=True)
             shine += self.how.gloss * 0.55 * float(np.mean(colour)) * np.clip((normals * half).sum(axis=1), 0, 1) ** 60
         out = np.empty((height, width, 3), np.float32)
         out[:] = self._room
-        surface = np.zeros((height, width, 3), np.float32)
-        lit = np.zeros((height, width, 3), np.float32)
-        depth = np.full((height, width), FAR_CM, np.float32)
-        depth_2 = depth.copy()
-        settings = cv2.TriangleRasterizeSettings()
-        settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
-        settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
-        fov = 2 * np.arctan(0.5 / FOCAL_PER_HEIGHT)
-        eye = np.eye(4, dtype=np.float32)
-        first = np.ascontiguousarray(np.concatenate([self._uv, shine[:, None]], axis=1), np.float32)
-        points = np.ascontiguousarray(points, np.float32)
-        irradiance = np.ascontiguousarray(irradiance, np.float32)
-        cv2.triangleRasterize(points, self._triangles, first, surface, depth, eye, fov, 5.0, FAR_CM, settings)
-        cv2.triangleRasterize(points, self._triangles, irradiance, lit, depth_2, eye, fov, 5.0, FAR_CM, settings)
+        inked = np.concatenate([self._uv, shine[:, None]], axis=1)
+        surface, lit, depth = rasterise(points, self._triangles, inked, irradiance, size, both_sides=True)
         rows, columns = self._sheet.shape[:2]
-        at = surface[..., :2] * np.float32([columns - 1, rows - 1])
-        picture = cv2.remap(self._sheet, np.ascontiguousarray(at), None, cv2.INTER_LINEAR) * lit + surface[..., 2:3]
+        picture = sample(self._sheet, surface[..., :2] * (columns - 1, rows - 1)) * lit + surface[..., 2:3]
         covered = depth < FAR_CM
         out[covered] = picture[covered]
         return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from simulator.person import Light, Person, render_linear
 from simulator.person.motion import Actor
 from simulator.room import draw_light, draw_room
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 _EXPOSURE_DELAY_FRAMES = (3, 4)  # as picamera2: a control takes effect so many frames later
 _FULL_WELL_E = 6000.0  # electrons of a white pixel at gain 1: a small-pixel sensor such as the IMX708
@@ -182,13 +182,15 @@ class SimulatedCamera:
     def _expose(self, scene: Array, total_us: float, gain: float) -> tuple[NDArray[np.uint8], float]:
         """Lens, sensor, tone curve. Also the linear luma that the automatic exposure measures."""
         level = self._optics.scene_gain * total_us / 9000.0
-        picture = cv2.GaussianBlur(scene, (0, 0), self._optics.blur_px)
+        picture: Array = cv2.GaussianBlur(scene, (0, 0), self._optics.blur_px)
         cv2.multiply(picture, self._vignette, picture, scale=level)
         height, width = picture.shape[:2]
         top, left = (int(v) for v in self._rng.integers(0, 64, 2))
         noise = self._noise[top : top + height, left : left + width]
         per_electron = gain / _FULL_WELL_E
-        spread = cv2.sqrt(np.maximum(picture, 0) * per_electron + np.float32((_READ_NOISE_E * per_electron) ** 2))
+        spread = cv2.sqrt(
+            np.maximum(picture, 0) * per_electron + np.asarray((_READ_NOISE_E * per_electron) ** 2, np.float32)
+        )
         picture += spread * noise
         luma = float(cv2.mean(picture[height // 8 :, width // 6 : -width // 6])[1])
         np.clip(picture, 0.0, 1.0, out=picture)
@@ -212,7 +214,7 @@ def _noise_pool(rng: np.random.Generator, size: tuple[int, int]) -> Array:
     width, height = size
     raw = rng.standard_normal((height + 64, width + 64, 3)).astype(np.float32)
     soft = cv2.GaussianBlur(raw, (0, 0), 0.55)
-    return soft / np.float32(soft.std())
+    return soft / np.asarray(soft.std(), np.float32)
 
 
 def _vignette(size: tuple[int, int], loss: float) -> Array:

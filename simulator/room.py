@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.person.light import Light
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 
 def draw_room(seed: int, size: tuple[int, int] = (640, 480)) -> Array:
@@ -16,10 +18,11 @@ def draw_room(seed: int, size: tuple[int, int] = (640, 480)) -> Array:
     width, height = size
     rng = np.random.default_rng([3109, seed])
     scale = height / 480
-    wall = np.float32(rng.uniform(0.25, 0.6) * (1 + rng.normal(0, 0.06, 3)))
-    room = np.empty((height, width, 3), np.float32)
+    wall = np.asarray(rng.uniform(0.25, 0.6) * (1 + rng.normal(0, 0.06, 3)), np.float32)
+    room: Array = np.empty((height, width, 3), np.float32)
     room[:] = wall * np.linspace(1.08, 0.82, height, dtype=np.float32)[:, None, None]
-    room *= np.linspace(*rng.uniform(0.8, 1.15, 2), width, dtype=np.float32)[None, :, None]
+    left, right = (float(v) for v in rng.uniform(0.8, 1.15, 2))
+    room *= np.linspace(left, right, width, dtype=np.float32)[None, :, None]
     for _ in range(int(rng.integers(0, 3))):  # shelves
         y = int(rng.uniform(0.1, 0.8) * height)
         cv2.rectangle(room, (0, y), (width, y + int(9 * scale)), tuple(float(v) for v in wall * 0.5), -1)
@@ -31,16 +34,16 @@ def draw_room(seed: int, size: tuple[int, int] = (640, 480)) -> Array:
                 cv2.rectangle(room, (int(x), int(y - h)), (int(x + w), y), colour, -1)
             x += w + rng.uniform(0, 18) * scale
     for _ in range(int(rng.integers(0, 4))):  # posters, doors
-        x, y = rng.uniform(-0.1, 0.9) * width, rng.uniform(-0.1, 0.7) * height
+        x, top = float(rng.uniform(-0.1, 0.9)) * width, rng.uniform(-0.1, 0.7) * height
         w, h = rng.uniform(40, 200) * scale, rng.uniform(60, 260) * scale
         colour = _goods(rng)
-        cv2.rectangle(room, (int(x), int(y)), (int(x + w), int(y + h)), colour, -1)
+        cv2.rectangle(room, (int(x), int(top)), (int(x + w), int(top + h)), colour, -1)
     if rng.random() < 0.3:  # a window
-        x, w = rng.uniform(0, 0.8) * width, rng.uniform(80, 180) * scale
+        x, w = float(rng.uniform(0, 0.8)) * width, rng.uniform(80, 180) * scale
         bright = float(rng.uniform(0.8, 1.8))
         cv2.rectangle(room, (int(x), 0), (int(x + w), int(0.6 * height)), (bright * 1.05, bright, bright * 0.97), -1)
-    room = cv2.GaussianBlur(room, (0, 0), float(rng.uniform(3.0, 9.0)) * scale)
-    return room + np.float32(0.01) * cv2.GaussianBlur(
+    soft: Array = cv2.GaussianBlur(room, (0, 0), float(rng.uniform(3.0, 9.0)) * scale)
+    return soft + np.asarray(0.01, np.float32) * cv2.GaussianBlur(
         rng.standard_normal((height, width, 3)).astype(np.float32), (0, 0), 1.2
     )
 

@@ -223,7 +223,7 @@ def draw_identity(seed: int) -> Identity:
         glasses_size=around(1.0, 0.12),
         glasses_colour=tuple(np.array([0.015, 0.015, 0.018]) * float(rng.uniform(0.6, 6))),
         asymmetry=tuple(float(v) for v in np.clip(rng.normal(0, 1, 8), -2, 2)),
-        cloth=tuple(float(v) for v in rng.uniform(0.02, 0.6, 3) * rng.uniform(0.2, 1.0)),
+        cloth=_triple(rng.uniform(0.02, 0.6, 3) * rng.uniform(0.2, 1.0)),
         cloth_kind=int(rng.integers(0, 4)),
         pace=float(np.clip(rng.normal(1.0 - 0.25 * (age - 0.4), 0.18), 0.55, 1.5)),
         steadiness=float(np.clip(rng.normal(1.0, 0.3), 0.4, 1.8)),

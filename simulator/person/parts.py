@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from simulator.person.identity import HairStyle, Identity
 from simulator.person.shape import EYE_RADIUS_CM, EYE_STRETCH, Skin
 from simulator.person.skin import hairness, region
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +50,7 @@ def build_parts(who: Identity, skin: Skin) -> dict[str, Part]:
     return parts
 
 
-def grid_normals(points: NDArray, *, wrap: bool = False) -> Array:
+def grid_normals(points: Array, *, wrap: bool = False) -> Array:
     """Unit normals of a grid [rows, columns, 3] whose columns run to the left seen from outside when rows run down."""
     if wrap:
         points = np.concatenate([points[:, -2:-1], points, points[:, 1:2]], axis=1)
@@ -68,14 +69,14 @@ def grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
 
 
 def _part(
-    points: NDArray,
+    points: Array,
     surface: str,
     *,
-    uv: NDArray | None = None,
-    occlusion: NDArray | float = 1.0,
+    uv: Array | None = None,
+    occlusion: Array | float = 1.0,
     gloss: float = 0.0,
-    head: NDArray | float = 1.0,
-    normals: NDArray | None = None,
+    head: Array | float = 1.0,
+    normals: Array | None = None,
 ) -> Part:
     rows, columns = points.shape[:2]
     if uv is None:
@@ -106,7 +107,7 @@ def _eyeball(who: Identity, skin: Skin, index: int) -> Part:
     return _part(points, "eye", uv=np.full((15, 21, 2), 0.5), occlusion=shade, gloss=0.0, normals=direction)
 
 
-def eye_uv(part: Part, centre: NDArray, gaze_x_deg: float, gaze_y_deg: float) -> Array:
+def eye_uv(part: Part, centre: Array, gaze_x_deg: float, gaze_y_deg: float) -> Array:
     """Atlas pixels of an eyeball's vertices when it looks this far to the right of the picture and up."""
     shift = EYE_RADIUS_CM * np.sin(np.deg2rad([gaze_x_deg, gaze_y_deg])).astype(np.float32)
     place = part.positions[:, :2] - centre[:2].astype(np.float32) - shift
@@ -209,8 +210,8 @@ def _hair(who: Identity, skin: Skin, rng: np.random.Generator) -> Part:
     crown = np.clip((grid[..., 1] - 1.0) / 9.0, 0, 1)
     depth = thick * (0.32 + 0.68 * crown)
     strands = np.repeat(rng.standard_normal((1, len(columns))), len(rows), axis=0)
-    locks = rng.standard_normal((len(rows) // 3 + 2, len(columns) // 2 + 2))
-    locks = cv2.resize(locks.astype(np.float32), (len(columns), len(rows)), interpolation=cv2.INTER_CUBIC)
+    coarse = rng.standard_normal((len(rows) // 3 + 2, len(columns) // 2 + 2)).astype(np.float32)
+    locks = cv2.resize(coarse, (len(columns), len(rows)), interpolation=cv2.INTER_CUBIC)
     edge = above + 0.12 * strands
     cover = np.clip(edge / 0.55, 0, 1)
     lift = np.where(edge > -0.1, (0.12 + depth * (1 + 0.10 * strands + 0.12 * locks)) * np.sqrt(cover), 0)
@@ -264,7 +265,7 @@ def _curtain(who: Identity, skin: Skin, rng: np.random.Generator) -> Part:
 
 def _glasses(who: Identity, skin: Skin) -> Part:
     """Two rims, a bridge and temples as one ribbon grid each, joined."""
-    pieces: list[NDArray] = []
+    pieces: list[Array] = []
     size = who.glasses_size
     level = who.eye_level - 0.25
     front_z = 8.75 + 0.3 * who.bridge_height
@@ -287,13 +288,17 @@ def _glasses(who: Identity, skin: Skin) -> Part:
     parts = [_part(p, "frame", gloss=0.5, normals=grid_normals(p)) for p in pieces]
     offsets = np.cumsum([0] + [len(p.positions) for p in parts[:-1]])
     return Part(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("positions", "normals", "uv")),
-        np.concatenate([p.triangles + o for p, o in zip(parts, offsets, strict=True)]).astype(np.int32),
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("occlusion", "gloss", "head")),
+        positions=np.concatenate([p.positions for p in parts]),
+        normals=np.concatenate([p.normals for p in parts]),
+        uv=np.concatenate([p.uv for p in parts]),
+        triangles=np.concatenate([p.triangles + o for p, o in zip(parts, offsets, strict=True)]).astype(np.int32),
+        occlusion=np.concatenate([p.occlusion for p in parts]),
+        gloss=np.concatenate([p.gloss for p in parts]),
+        head=np.concatenate([p.head for p in parts]),
     )
 
 
-def _tube(path: NDArray, radius: float) -> NDArray:
+def _tube(path: Array, radius: float) -> Array:
     """Grid [9, N, 3] around a path."""
     along = np.gradient(path, axis=0)
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)

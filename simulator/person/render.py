@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,13 +16,12 @@ from simulator.person.light import Light
 from simulator.person.parts import build_parts, eye_uv
 from simulator.person.shape import Morph, build_skin
 from simulator.person.skin import ATLAS_PX, paint, region
+from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, project, rasterise, rotation, sample
 
 Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
-FOCAL_PER_HEIGHT = 1.25  # focal length over picture height: 43.6 degrees of vertical view, near a Camera Module 3
 NECK_PIVOT = np.array([0.0, -9.0, -1.5], np.float32)
-FAR_CM = 400.0
 GAMMA = 2.2
 
 
@@ -137,23 +137,12 @@ def render_linear(
     light = light or Light()
     positions, normals, occlusion, uv = _pose(person, state)
     irradiance, shine = _shade(person, positions, normals, occlusion, light)
-    surface = np.empty((height, width, 3), np.float32)
-    surface[:] = 0
-    lit = np.zeros((height, width, 3), np.float32)
-    depth = np.full((height, width), FAR_CM, np.float32)
-    depth_2 = depth.copy()
-    settings = cv2.TriangleRasterizeSettings()
-    settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
-    settings.setCullingMode(cv2.RASTERIZE_CULLING_CW)
-    fov = 2 * np.arctan(0.5 / focal)
-    eye = np.eye(4, dtype=np.float32)
-    first = np.concatenate([uv / ATLAS_PX, shine[:, None]], axis=1)
-    cv2.triangleRasterize(positions, person.triangles, first, surface, depth, eye, fov, 5.0, FAR_CM, settings)
-    cv2.triangleRasterize(positions, person.triangles, irradiance, lit, depth_2, eye, fov, 5.0, FAR_CM, settings)
+    inked = np.concatenate([uv / ATLAS_PX, shine[:, None]], axis=1)
+    surface, lit, depth = rasterise(positions, person.triangles, inked, irradiance, size, focal)
     covered = depth < FAR_CM
     area = _area(positions, size, focal)
     seen = surface[area]
-    picture = cv2.multiply(_sample(person.atlas, seen), lit[area])
+    picture = cv2.multiply(_albedo(person.atlas, seen), lit[area])
     picture += seen[..., 2:3]
     scene = np.full((height, width, 3), 0.32, np.float32) if background is None else background.copy()
     cv2.copyTo(picture, covered[area].view(np.uint8), scene[area])
@@ -181,37 +170,19 @@ def portrait(person_seed: int, size: tuple[int, int] = (358, 441)) -> Image:
         ground=(0.42, 0.42, 0.42),
         sources=(((-0.6, 0.35, 0.8), (0.30, 0.30, 0.30)), ((0.6, 0.35, 0.8), (0.30, 0.30, 0.30))),
     )
-    tint = np.float32([0.98, 1.0, 1.03]) * np.float32(1 + rng.normal(0, 0.02, 3))
+    tint = np.asarray([0.98, 1.0, 1.03], np.float32) * np.asarray(1 + rng.normal(0, 0.02, 3), np.float32)
     wide, high = size
     scale = 2 if high < 300 else 1
     wall = np.full((high * scale, wide * scale, 3), (0.80, 0.76, 0.72), np.float32)
     view = render_linear(person, state, (wide * scale, high * scale), wall, light, focal=3.3)
-    linear = cv2.GaussianBlur(view.linear, (0, 0), 0.9 * scale) * tint
+    linear: Array = cv2.GaussianBlur(view.linear, (0, 0), 0.9 * scale) * tint
+    level = float(np.percentile(linear[view.covered][:, 1], 75))
     if scale > 1:
         linear = cv2.resize(linear, size, interpolation=cv2.INTER_AREA)
-    linear = np.clip(linear * 0.9, 0, 1)
+    linear = np.clip(linear * 0.9 * (0.4 / max(level, 1e-3)) ** 0.6, 0, 1)
     linear = linear * linear * (3 - 2 * linear) * 0.25 + linear * 0.75  # the harder tone curve of an older camera
     noisy = encode(linear.astype(np.float32)).astype(np.float32) + rng.normal(0, 1.6, (high, wide, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
-
-
-def rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:
-    """[3, 3] head to camera axes (x right, y up, z towards the camera): pitch first, then yaw, then roll."""
-    yaw, pitch, roll = np.deg2rad([yaw_deg, pitch_deg, roll_deg])
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    tilt = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-    return (tilt @ turn @ nod).astype(np.float32)
-
-
-def project(points: NDArray, size: tuple[int, int], focal: float = FOCAL_PER_HEIGHT) -> Array:
-    """Camera-space points [N, 3] (z < 0 in front) to pixels [N, 2]."""
-    width, height = size
-    scale = focal * height / -points[:, 2]
-    x = width / 2 + points[:, 0] * scale - 0.5
-    y = height / 2 - points[:, 1] * scale - 0.5
-    return np.stack([x, y], axis=1).astype(np.float32)
 
 
 def _pose(person: Person, state: PersonState) -> tuple[Array, Array, Array, Array]:
@@ -240,7 +211,7 @@ def _pose(person: Person, state: PersonState) -> tuple[Array, Array, Array, Arra
     still = (positions - NECK_PIVOT) @ trunk.T + NECK_PIVOT
     placed = still + (turned - still) * share_of_head
     facing = normals @ turn.T * share_of_head + (normals @ trunk.T) * (1 - share_of_head)
-    placed += np.float32([state.x_cm, state.y_cm, -state.distance_cm])
+    placed += np.asarray([state.x_cm, state.y_cm, -state.distance_cm], np.float32)
     return placed.astype(np.float32), facing.astype(np.float32), occlusion, uv
 
 
@@ -253,18 +224,22 @@ def _level(morph: Morph, amount: float) -> tuple[int, float]:
 
 def _shade(person: Person, positions: Array, normals: Array, occlusion: Array, light: Light) -> tuple[Array, Array]:
     """Irradiance [V, 3] and shine [V] of every vertex."""
-    ground = np.float32(light.ground)
-    irradiance = ((0.5 + 0.5 * normals[:, 1:2]) * (np.float32(light.sky) - ground) + ground) * occlusion[:, None]
+    ground = np.asarray(light.ground, np.float32)
+    irradiance = ((0.5 + 0.5 * normals[:, 1:2]) * (np.asarray(light.sky, np.float32) - ground) + ground) * occlusion[
+        :, None
+    ]
     view = positions * (-1 / np.sqrt(np.einsum("ij,ij->i", positions, positions)))[:, None]
     facing = np.einsum("ij,ij->i", normals, view)
     shine = np.zeros(len(positions), np.float32)
     direct = np.sqrt(np.clip(occlusion, 0, 1))
-    bleed = person.softness[:, None] * np.float32([0.10, 0.16, 0.30])  # light that goes through skin comes out red
+    bleed = person.softness[:, None] * np.asarray(
+        [0.10, 0.16, 0.30], np.float32
+    )  # light that goes through skin comes out red
     gain = direct[:, None] / (1 + bleed)
     for towards, colour in light.sources:
-        direction = np.float32(towards) / np.float32(np.linalg.norm(towards))
+        direction = np.asarray(towards, np.float32) / np.asarray(np.linalg.norm(towards), np.float32)
         cosine = normals @ direction
-        irradiance += np.maximum(cosine[:, None] + bleed, 0) * gain * np.float32(colour)
+        irradiance += np.maximum(cosine[:, None] + bleed, 0) * gain * np.asarray(colour, np.float32)
         half = np.sqrt(np.maximum(2 + 2 * (view @ direction), 1e-3))  # length of view + direction
         glance = np.clip((facing + cosine) / half, 0, 1) ** 2
         strength = float(np.mean(colour))
@@ -288,8 +263,8 @@ def _area(positions: Array, size: tuple[int, int], focal: float) -> tuple[slice,
     )
 
 
-def _sample(atlas: Image, surface: Array) -> Array:
-    coded = cv2.remap(atlas, surface[..., :2] * ATLAS_PX, None, cv2.INTER_LINEAR)
+def _albedo(atlas: Image, surface: Array) -> Array:
+    coded = sample(atlas, surface[..., :2] * ATLAS_PX)
     return cv2.multiply(coded, coded, scale=1 / 255**2, dtype=cv2.CV_32F)
 
 

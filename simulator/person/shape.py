@@ -9,6 +9,7 @@ between the lids of each eye and between the lips; their vertices exist twice, s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from simulator.person.identity import Identity
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 EYE_RADIUS_CM = 1.2
 LID_THICKNESS_CM = 0.09
@@ -87,7 +88,7 @@ def build_skin(who: Identity) -> Skin:
     return head.skin()
 
 
-def eye_fissure(who: Identity, side: int, x: NDArray[np.floating]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def eye_fissure(who: Identity, side: int, x: NDArray[np.floating]) -> tuple[Array, Array, Array, Array]:
     """Upper and lower margin when open, the closed line (all y, cm) and s (-1 inner .. 1 outer) at places `x`.
 
     `side`: -1 for the subject's right eye (left in the picture), 1 for the left.
@@ -102,7 +103,7 @@ def eye_fissure(who: Identity, side: int, x: NDArray[np.floating]) -> tuple[NDAr
     return axis + 0.60 * height * upper_shape, axis - 0.42 * height * lower_shape, axis - 0.27 * lower_shape, s
 
 
-def mouth_lines(who: Identity, x: NDArray[np.floating]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def mouth_lines(who: Identity, x: NDArray[np.floating]) -> tuple[Array, Array, Array, Array]:
     """Top of the upper lip, seam, bottom of the lower lip (y, cm, mouth shut) and s = x / half width at places `x`."""
     s = (x - 0.04 * who.asymmetry[4]) / who.mouth_width
     a = np.abs(s)
@@ -209,7 +210,7 @@ class _Head:
 
     # -- lids and jaw -------------------------------------------------------------------------------------------
 
-    def _lidded(self, openness: tuple[float, float]) -> tuple[NDArray, NDArray]:
+    def _lidded(self, openness: tuple[float, float]) -> tuple[Array, Array]:
         """[rows, columns, 3] with lids (right, left) this far open: as the rows above see it, as those below do."""
         above, below = self.bare.copy(), self.bare.copy()
         for index, side in enumerate((-1, 1)):
@@ -218,7 +219,7 @@ class _Head:
         grid = np.where((np.arange(len(self.rows)) <= self.eye_row)[:, None, None], above, below)
         return grid, below[self.eye_row]
 
-    def _lids(self, points: NDArray, side: int, openness: float, *, upper: bool) -> None:
+    def _lids(self, points: Array, side: int, openness: float, *, upper: bool) -> None:
         who = self.who
         window = (side * np.sin(self.theta) > 0.02) & (np.cos(self.theta) > 0.3)
         columns = np.nonzero(window)[0]
@@ -259,7 +260,7 @@ class _Head:
         target[:, columns, 1] = moved
         target[:, columns, 2] = z
 
-    def _open_mouth(self, points: NDArray, amount: float, *, upper: bool | None) -> NDArray:
+    def _open_mouth(self, points: Array, amount: float, *, upper: bool | None) -> Array:
         """Turn the jaw about its hinge. `upper`: True/False for vertices of one lip at the seam, None for the grid."""
         x, y, z = points[..., 0], points[..., 1], points[..., 2]
         _, seam, _, s = mouth_lines(self.who, x)
@@ -369,18 +370,18 @@ class _Head:
             ),
         )
 
-    def _slit_columns(self, s: NDArray) -> NDArray[np.int64]:
+    def _slit_columns(self, s: Array) -> NDArray[np.int64]:
         return np.nonzero((np.abs(s) < 1.0) & (np.cos(self.theta) > 0.2))[0]
 
     def _occlusion(
         self,
-        flat: NDArray,
-        normals: NDArray,
+        flat: Array,
+        normals: Array,
         rows: int,
         columns: int,
         extra_rows: list[int],
-        extra_columns: list[NDArray],
-    ) -> NDArray:
+        extra_columns: list[Array],
+    ) -> Array:
         """Share of the sky that a vertex sees, from how deep it lies below its surroundings at four scales."""
         grid = flat[: rows * columns].reshape(rows, columns, 3).astype(np.float32)
         normal = normals[: rows * columns].reshape(rows, columns, 3).astype(np.float32)
@@ -402,12 +403,12 @@ def eye_centre(who: Identity, side: int) -> NDArray[np.float64]:
     return np.array([x, y, 6.62 - 0.35 * who.eye_depth])
 
 
-def face_relief(who: Identity, x: NDArray, y: NDArray) -> NDArray[np.float64]:
+def face_relief(who: Identity, x: Array, y: Array) -> NDArray[np.float64]:
     """What the face adds to the skull towards the camera, cm, at frontal places (x, y)."""
     side = np.abs(x)
     level = who.eye_level
 
-    def bump(cx: float, cy: float, sx: float, sy: float) -> NDArray:
+    def bump(cx: float, cy: float, sx: float, sy: float) -> Array:
         return np.exp(-(((side - cx) / sx) ** 2) - (((y - cy) / sy) ** 2))
 
     z = np.zeros_like(x)
@@ -435,7 +436,7 @@ def face_relief(who: Identity, x: NDArray, y: NDArray) -> NDArray[np.float64]:
     return z + _nose(who, x, y)
 
 
-def _nose(who: Identity, x: NDArray, y: NDArray) -> NDArray:
+def _nose(who: Identity, x: Array, y: Array) -> Array:
     side = np.abs(x)
     level = who.eye_level
     tip_y = -4.15 * who.nose_length + 0.35 * who.tip_lift
@@ -473,7 +474,7 @@ def _nose(who: Identity, x: NDArray, y: NDArray) -> NDArray:
     return ridge + ball + wing - nostril - crease + foot
 
 
-def _lips(who: Identity, x: NDArray, y: NDArray) -> NDArray:
+def _lips(who: Identity, x: Array, y: Array) -> Array:
     top, seam, bottom, s = mouth_lines(who, x)
     inside = np.clip(1 - s**2, 0, 1)
     t = np.clip((y - seam) / np.maximum(top - seam, 0.05), 0, 2)
@@ -487,7 +488,7 @@ def _lips(who: Identity, x: NDArray, y: NDArray) -> NDArray:
     return upper + lower + rim - line - philtrum
 
 
-def _groove(x: NDArray, y: NDArray, start: tuple[float, float], end: tuple[float, float], width: float) -> NDArray:
+def _groove(x: Array, y: Array, start: tuple[float, float], end: tuple[float, float], width: float) -> Array:
     """1 along the line from `start` to `end` and along its mirror image, falling off sideways."""
     side = np.abs(x)
     dx, dy = end[0] - start[0], end[1] - start[1]
@@ -510,13 +511,13 @@ def _rows() -> NDArray[np.float64]:
     return np.concatenate([np.arange(a, b - 1e-6, step) for a, b, step in pieces] + [[23.6]])
 
 
-def _triangles(ids: NDArray, below: NDArray) -> NDArray[np.int32]:
+def _triangles(ids: Array, below: Array) -> NDArray[np.int32]:
     a, b = below[:-1, :-1].ravel(), below[:-1, 1:].ravel()
     c, d = ids[1:, :-1].ravel(), ids[1:, 1:].ravel()
     return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
 
 
-def _normals(points: NDArray, triangles: NDArray) -> NDArray[np.float64]:
+def _normals(points: Array, triangles: Array) -> NDArray[np.float64]:
     p = points.astype(np.float64)
     face = np.cross(p[triangles[:, 1]] - p[triangles[:, 0]], p[triangles[:, 2]] - p[triangles[:, 0]])
     normals = np.stack(
@@ -529,12 +530,12 @@ def _normals(points: NDArray, triangles: NDArray) -> NDArray[np.float64]:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
 
 
-def _soft_max(a: NDArray, b: NDArray, k: float) -> NDArray:
+def _soft_max(a: Array, b: Array, k: float) -> Array:
     """Polynomial smooth maximum: rounds the crossing over `k`."""
     h = np.clip(0.5 + 0.5 * (a - b) / k, 0, 1)
     return b + (a - b) * h + k * h * (1 - h)
 
 
-def _smooth(t: NDArray | float) -> NDArray:
+def _smooth(t: Array | float) -> Array:
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)

@@ -5,6 +5,8 @@ All colours are linear BGR, 0..1. The atlas holds a rectangle per surface; `regi
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from simulator.person.identity import Beard, HairStyle, Identity
 from simulator.person.shape import Skin, eye_fissure, mouth_lines
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 ATLAS_PX = 1024
 # left, top, width, height in the atlas
@@ -28,12 +30,13 @@ _REGIONS = {
 }
 
 
-def region(name: str, uv: NDArray) -> Array:
+def region(name: str, uv: Array) -> Array:
     """Atlas pixels [N, 2] of places `uv` (0..1 in both directions) of one surface."""
     left, top, width, height = _REGIONS[name]
-    return (np.asarray(uv, np.float32) * np.float32([width - 1, height - 1]) + np.float32([left, top])).astype(
-        np.float32
-    )
+    return (
+        np.asarray(uv, np.float32) * np.asarray([width - 1, height - 1], np.float32)
+        + np.asarray([left, top], np.float32)
+    ).astype(np.float32)
 
 
 def paint(who: Identity, skin: Skin) -> NDArray[np.uint8]:
@@ -101,7 +104,7 @@ def _complexion(who: Identity, x: Array, y: Array, front: Array, rng: np.random.
     out = np.stack([m - 0.10 * red, m - 0.13 * red, m + 0.035 * red + 0.01 * pale], axis=-1)
     tired = who.eye_bag * 0.22 * _blob(side, y, who.eye_distance - 0.2, who.eye_level - 1.05, 1.3, 0.55) * front
     socket = 0.14 * _blob(side, y, 1.75, who.eye_level + 0.1, 0.7, 0.9) * front
-    return (out * (1 - (tired + socket)[..., None] * np.float32([0.8, 1.0, 0.85]))).astype(np.float32)
+    return (out * (1 - (tired + socket)[..., None] * np.asarray([0.8, 1.0, 0.85], np.float32))).astype(np.float32)
 
 
 def _wrinkles(who: Identity, albedo: Array, x: Array, y: Array, front: Array) -> None:
@@ -120,11 +123,11 @@ def _wrinkles(who: Identity, albedo: Array, x: Array, y: Array, front: Array) ->
     t = np.clip((-4.9 - y) / 2.8, 0, 1)
     fold = np.exp(-(((side - 1.98 - 1.25 * t) / 0.14) ** 2)) * _step(-y, 4.7, 5.2) * _step(y, -8.4, -7.6)
     dark = dark * age + fold * (0.12 + 0.75 * who.age) * 0.8
-    albedo *= 1 - np.clip(0.33 * dark * front, 0, 0.5)[..., None] * np.float32([1.0, 1.0, 0.85])
+    albedo *= 1 - np.clip(0.33 * dark * front, 0, 0.5)[..., None] * np.asarray([1.0, 1.0, 0.85], np.float32)
 
 
 def _lids(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: np.random.Generator) -> None:
-    hair = np.float32([0.010, 0.009, 0.010]) + 0.15 * np.float32(who.hair)
+    hair = np.asarray([0.010, 0.009, 0.010], np.float32) + 0.15 * np.asarray(who.hair, np.float32)
     makeup = who.masculine < 0.35 and rng.random() < 0.5
     for side in (-1, 1):
         _, _, closed, s = eye_fissure(who, side, x)
@@ -134,14 +137,16 @@ def _lids(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: n
         crease = (0.08 + 0.14 * who.lid_crease) * np.exp(-(((d - 0.93 - 0.02 * s) / 0.075) ** 2)) * inside
         if makeup:
             shade = shade * 2.5
-        albedo *= 1 - np.clip(shade + crease, 0, 0.75)[..., None] * np.float32([0.8, 0.95, 0.8])
+        albedo *= 1 - np.clip(shade + crease, 0, 0.75)[..., None] * np.asarray([0.8, 0.95, 0.8], np.float32)
         # lashes: a dark margin, heavier above and to the outside
         above = _step(-d, -(0.31 + 0.08 * np.clip(s, -1, 1)), -0.15) * (d >= -0.02)
         below = 0.45 * _step(d, -0.10, -0.03) * (d < 0.0)
         lash = (above * (0.95 if makeup else 0.82) + below) * _step(1.06 - np.abs(s), 0.0, 0.09) * front
         albedo[:] = albedo * (1 - lash[..., None]) + hair * lash[..., None]
         corner = np.exp(-(((s + 1.0) / 0.1) ** 2) - ((d / 0.14) ** 2)) * front  # caruncle
-        albedo[:] = albedo * (1 - 0.6 * corner[..., None]) + np.float32([0.22, 0.22, 0.5]) * 0.6 * corner[..., None]
+        albedo[:] = (
+            albedo * (1 - 0.6 * corner[..., None]) + np.asarray([0.22, 0.22, 0.5], np.float32) * 0.6 * corner[..., None]
+        )
 
 
 def _lips(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: np.random.Generator) -> None:
@@ -150,13 +155,13 @@ def _lips(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: n
     edge = 0.07
     mask = _step(top - y, -edge, edge) * _step(y - bottom, -edge, edge) * _step(1.0 - np.abs(s), -0.02, 0.05) * front
     colour = (
-        np.float32(who.lip_colour)
+        np.asarray(who.lip_colour, np.float32)
         * (1 + 0.07 * noise(rng, height, width, 2.2, 14) + 0.05 * noise(rng, height, width, 9))[..., None]
     )
     colour = colour * np.where(y > seam, 0.86, 1.04)[..., None]
     albedo[:] = albedo * (1 - 0.92 * mask[..., None]) + colour * 0.92 * mask[..., None]
     line = np.exp(-(((y - seam) / 0.075) ** 2)) * _step(1.04 - np.abs(s), 0.0, 0.06) * front
-    albedo *= 1 - 0.72 * line[..., None] * np.float32([1.0, 1.0, 0.8])
+    albedo *= 1 - 0.72 * line[..., None] * np.asarray([1.0, 1.0, 0.8], np.float32)
     under = 0.16 * np.exp(-(((y - bottom + 0.3) / 0.28) ** 2)) * np.clip(1 - (s / 0.75) ** 2, 0, 1) * front
     corner = 0.3 * np.exp(-(((np.abs(s) - 1.02) / 0.09) ** 2) - (((y - seam) / 0.2) ** 2)) * front
     albedo *= 1 - (under + corner)[..., None]
@@ -177,15 +182,15 @@ def _nostrils(who: Identity, albedo: Array, x: Array, y: Array, front: Array) ->
 def _spots(who: Identity, albedo: Array, x: Array, y: Array, z: Array, rng: np.random.Generator) -> None:
     for sx, sy, size in who.moles:
         spot = np.exp(-((((x - sx) ** 2 + (y - sy) ** 2) / size**2) ** 2)) * (z > 1)
-        albedo *= 1 - 0.62 * spot[..., None] * np.float32([1.0, 1.0, 0.8])
+        albedo *= 1 - 0.62 * spot[..., None] * np.asarray([1.0, 1.0, 0.8], np.float32)
     if who.freckles > 0:
         height, width = x.shape
         grain = np.clip(noise(rng, height, width, 4) - 1.1, 0, 1.2) * who.freckles
         grain = grain * _blob(np.abs(x), y, 2.5, -2.6, 3.0, 1.7)
-        albedo *= 1 - np.clip(0.35 * grain, 0, 0.45)[..., None] * np.float32([1.0, 0.95, 0.7])
+        albedo *= 1 - np.clip(0.35 * grain, 0, 0.45)[..., None] * np.asarray([1.0, 0.95, 0.7], np.float32)
     height, width = x.shape
     blemish = np.clip(noise(rng, height, width, 9) - 2.1, 0, 0.8) * who.skin_mottle * 0.35
-    albedo *= 1 - blemish[..., None] * np.float32([1.0, 1.0, 0.55])
+    albedo *= 1 - blemish[..., None] * np.asarray([1.0, 1.0, 0.55], np.float32)
 
 
 def _beard(who: Identity, albedo: Array, x: Array, y: Array, z: Array, front: Array, rng: np.random.Generator) -> None:
@@ -214,7 +219,7 @@ def _beard(who: Identity, albedo: Array, x: Array, y: Array, z: Array, front: Ar
     strands = 0.5 + 0.33 * noise(rng, height, width, 2.0, 6) + 0.2 * noise(rng, height, width, 1.4)
     cover = np.clip(strength * (0.65 + 0.6 * strands), 0, 0.97)
     if who.beard is Beard.NONE:  # shaven: a blue-grey shadow
-        albedo *= 1 - cover[..., None] * np.float32([0.75, 0.95, 1.0])
+        albedo *= 1 - cover[..., None] * np.asarray([0.75, 0.95, 1.0], np.float32)
         return
     colour = _hair_albedo(who, noise(rng, height, width, 3, 10))
     albedo[:] = albedo * (1 - cover[..., None]) + colour * cover[..., None]
@@ -251,7 +256,7 @@ def _scalp(who: Identity, albedo: Array, x: Array, y: Array, theta: Array, rng: 
     albedo[:] = albedo * (1 - cover[..., None]) + colour * cover[..., None]
 
 
-def hairness(who: Identity, theta: NDArray, y: NDArray) -> Array:
+def hairness(who: Identity, theta: Array, y: Array) -> Array:
     """How far, in cm, a place of the head lies above the hairline; negative on bare skin."""
     style = who.hair_style
     a = np.abs(np.rad2deg(theta))
@@ -278,7 +283,7 @@ def hairness(who: Identity, theta: NDArray, y: NDArray) -> Array:
 
 
 def _hair_albedo(who: Identity, strands: Array) -> Array:
-    base = np.float32(who.hair) * (1 - who.grey) + np.float32([0.42, 0.44, 0.45]) * who.grey
+    base = np.asarray(who.hair, np.float32) * (1 - who.grey) + np.asarray([0.42, 0.44, 0.45], np.float32) * who.grey
     light = np.clip(1 + 0.30 * strands, 0.3, 2.2)
     return (base[None, None] * light[..., None] + 0.004).astype(np.float32)
 
@@ -301,12 +306,12 @@ def paint_body(who: Identity, rng: np.random.Generator) -> Array:
     v = np.linspace(0, 1, height, dtype=np.float32)[:, None] * np.ones((1, width), np.float32)
     u = np.linspace(-1, 1, width, dtype=np.float32)[None] * np.ones((height, 1), np.float32)
     skin = (
-        np.float32(who.skin)
+        np.asarray(who.skin, np.float32)
         * (0.92 + 0.03 * noise(rng, height, width, 20) + 0.02 * noise(rng, height, width, 3))[..., None]
     )
     skin = skin * (1 - 0.10 * np.clip(1 - v / 0.3, 0, 1))[..., None]
     cloth = (
-        np.float32(who.cloth)
+        np.asarray(who.cloth, np.float32)
         * (1 + 0.06 * noise(rng, height, width, 2) + 0.10 * noise(rng, height, width, 30))[..., None]
     )
     if who.cloth_kind == 1:
@@ -327,8 +332,8 @@ def paint_ear(who: Identity, rng: np.random.Generator) -> Array:
     bowl = 0.55 * np.exp(-(((u + 0.2) / 0.3) ** 2) - (((v - 0.1) / 0.33) ** 2))
     groove = 0.38 * np.exp(-((np.hypot((u + 0.1) / 0.95, (v + 0.05) / 0.85) - 0.72) ** 2) / 0.006) * (v < 0.5)
     shade = np.clip(1 - bowl - groove, 0.25, 1) * m
-    out = np.float32(who.skin) * shade[..., None]
-    return out * np.float32([0.84, 0.82, 1.03])
+    out = np.asarray(who.skin, np.float32) * shade[..., None]
+    return out * np.asarray([0.84, 0.82, 1.03], np.float32)
 
 
 def paint_eye(who: Identity, rng: np.random.Generator) -> Array:
@@ -338,18 +343,18 @@ def paint_eye(who: Identity, rng: np.random.Generator) -> Array:
         np.linspace(-1.42, 1.42, size, dtype=np.float32), np.linspace(-1.42, 1.42, size, dtype=np.float32)
     )
     r, angle = np.hypot(u, v), np.arctan2(v, u)
-    white = np.float32([0.47, 0.50, 0.53]) * (1 + 0.03 * noise(rng, size, size, 16))[..., None]
+    white = np.asarray([0.47, 0.50, 0.53], np.float32) * (1 + 0.03 * noise(rng, size, size, 16))[..., None]
     red = np.clip((r - 0.75) / 0.7, 0, 1)
-    white = white * (1 - red[..., None] * np.float32([0.34, 0.34, 0.14]))
+    white = white * (1 - red[..., None] * np.asarray([0.34, 0.34, 0.14], np.float32))
     rays = 0.22 * np.sin(angle * 37 + 3 * np.sin(angle * 9)) + 0.18 * noise(rng, size, size, 4)
-    iris = np.float32(who.iris) * (1 + rays)[..., None]
+    iris = np.asarray(who.iris, np.float32) * (1 + rays)[..., None]
     iris = iris * (0.75 + 0.55 * np.exp(-(((r - 0.36) / 0.12) ** 2)))[..., None]
     ring = 1 - 0.72 * np.exp(-(((r - 0.585) / 0.06) ** 2))
     in_iris = _step(0.60 - r, -0.02, 0.02)
     eye = white * (1 - in_iris[..., None]) + iris * in_iris[..., None]
     eye = eye * ring[..., None]
     pupil = _step(who.pupil - r, -0.02, 0.02)
-    return eye * (1 - pupil[..., None]) + np.float32([0.004, 0.004, 0.004]) * pupil[..., None]
+    return eye * (1 - pupil[..., None]) + np.asarray([0.004, 0.004, 0.004], np.float32) * pupil[..., None]
 
 
 def paint_teeth(rng: np.random.Generator) -> Array:
@@ -360,14 +365,14 @@ def paint_teeth(rng: np.random.Generator) -> Array:
     gap = np.abs(np.sin(np.pi * u * 10)) ** 0.25
     tone = (0.62 + 0.03 * noise(rng, height, width, 10)) * (0.35 + 0.65 * gap) * (0.75 + 0.25 * v)
     tone = tone * np.clip(1.25 - 1.6 * np.abs(u - 0.5), 0, 1)
-    return tone[..., None] * np.float32([0.72, 0.86, 0.95])
+    return tone[..., None] * np.asarray([0.72, 0.86, 0.95], np.float32)
 
 
-def _blob(side: NDArray, y: NDArray, cx: float, cy: float, sx: float, sy: float) -> NDArray:
+def _blob(side: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
     return np.exp(-(((side - cx) / sx) ** 2) - (((y - cy) / sy) ** 2))
 
 
-def _step(t: NDArray, low: float | NDArray, high: float | NDArray) -> NDArray:
+def _step(t: Array, low: float | Array, high: float | Array) -> Array:
     """Smooth step from 0 below `low` to 1 above `high`."""
     s = np.clip((t - low) / (np.asarray(high) - low), 0, 1)
     return (s * s * (3 - 2 * s)).astype(np.float32)
