@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from edge.config import DEFAULT_PACK
@@ -35,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_carrier(
         commands.add_parser("carrier", help="the reference carrier: challenges, verification, receipts, a page")
     )
+    _add_realism(commands.add_parser("realism", help="ask public models whether the drawn people look like people"))
     return parser
 
 
@@ -50,6 +53,26 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
         "--pack-digest", action="append", metavar="SHA256", help="of a pack.toml that terminals may use (default: ours)"
     )
     parser.set_defaults(run=_carrier)
+
+
+def _add_realism(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--persons", type=int, default=20, help="how many people (default %(default)s)")
+    parser.add_argument("--first-seed", type=int, default=50_000, help="seed of the first (default %(default)s)")
+    parser.add_argument("--teachers", type=Path, default=Path("../shared/data/teachers"), help="folder of the models")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.set_defaults(run=_realism)
+
+
+def _realism(options: argparse.Namespace) -> int:
+    from simulator.person.realism import measure
+
+    result = asdict(measure(options.persons, options.teachers, options.first_seed))
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    for name, value in result.items():
+        print(f"{name:18} {value if not isinstance(value, float) else round(value, 4)}")
+    return 0
 
 
 def _carrier(options: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ def rasterise(
 def sample(texture: Array, at: Array) -> Array:
     """`texture` [h, w, 3] read at the pixels `at` [H, W, 2], between its texels."""
     places = np.ascontiguousarray(at, np.float32)
-    return cv2.remap(texture, places, np.empty(0, np.float32), cv2.INTER_LINEAR)
+    return cv2.remap(texture, places, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]  # stubs forget None
 
 
 def project(points: Array, size: tuple[int, int], focal: float = FOCAL_PER_HEIGHT) -> Array:

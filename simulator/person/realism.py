@@ -1,4 +1,4 @@
-"""Do independent models take our people for people? Measures that with public teachers; changes nothing about anybody."""
+"""Do independent models take our people for people? Measures that with public teachers; draws nobody differently."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ class _Judge:
 
     def find(self, picture: Image) -> Array | None:
         """YuNet's five keypoints [5, 2] of its best face, or None."""
-        faces = self._detector.detect(picture)[1]
-        if faces is None:
+        faces: Array | None = self._detector.detect(picture)[1]
+        if faces is None or not len(faces):
             return None
         best = faces[int(np.argmax(faces[:, -1]))]
         return np.asarray(best[4:14], np.float64).reshape(5, 2)
