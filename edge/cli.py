@@ -101,6 +101,9 @@ def _add_evidence(commands: Any) -> None:
         help="what kind of message it must be; none: any COSE_Sign1 that was signed without external_aad",
     )
     verify.set_defaults(run=_evidence_verify)
+    aside = actions.add_parser("set-aside", help="rename a damaged journal so that the terminal begins a new one")
+    aside.add_argument("journal", type=Path, help="the file that the terminal names; the terminal must be stopped")
+    aside.set_defaults(run=_evidence_set_aside)
 
 
 def _evidence_show(options: argparse.Namespace) -> int:
@@ -113,6 +116,13 @@ def _evidence_verify(options: argparse.Namespace) -> int:
     from edge.evidence import show
 
     return _told(*show.verify(options.file, options.key, options.aad))
+
+
+def _evidence_set_aside(options: argparse.Namespace) -> int:
+    from edge.evidence import journal
+
+    print(f"kept as {journal.set_aside(options.journal)}; give it to the carrier, its results may be waited for")
+    return 0
 
 
 def _told(verdict: int, lines: Sequence[str]) -> int:

@@ -61,6 +61,10 @@ CREATE TABLE nonces (
 ) STRICT;
 """
 
+_CHAIN = """
+SELECT ctr, first, cti, prev, digest, seal, envelope FROM results LEFT JOIN outbox USING (ctr) ORDER BY ctr
+"""
+_WAITING = "SELECT count(*), count(results.ctr) FROM outbox LEFT JOIN results USING (ctr)"
 _MERGEABLE = """
 SELECT a.ctr, a.first, a.prev, b.ctr, b.cti, b.digest FROM results a
 JOIN results b ON b.ctr = (SELECT min(ctr) FROM results WHERE ctr > a.ctr)
@@ -292,23 +296,30 @@ class Journal:
             db.execute("UPDATE state SET probes = probes + 1")
 
     def verify_chain(self) -> ChainReport:
-        """Read every row: counters without a gap, each previous hash, each envelope's hash. JournalError at a fault."""
-        counter, digest, rows, unreleased = 0, GENESIS, 0, 0
+        """Read every page and row: counters without a gap, each hash, each index. JournalError at a fault.
+
+        `open` checks the same but for indices and the seals of released rows, which nothing can be lost by.
+        """
+        self._check_pages("integrity_check")
+        return self._verified(seals=True)
+
+    def _verified(self, *, seals: bool) -> ChainReport:
+        """1. Each row follows the one before. 2. Payloads, and where wanted all seals. 3. The head is where it was."""
+        counter, last, rows = 0, GENESIS, 0
         with self._reading() as db:
-            for ctr, first, cti, prev, own, seal, envelope in db.execute(
-                "SELECT ctr, first, cti, prev, digest, seal, envelope "
-                "FROM results LEFT JOIN outbox USING (ctr) ORDER BY ctr"
-            ):
-                if first != counter + 1 or first > ctr or prev != digest or seal != _seal(ctr, first, cti, prev, own):
+            for ctr, first, cti, prev, digest, seal, envelope in db.execute(_CHAIN):
+                if first != counter + 1 or first > ctr or prev != last:
                     raise self._damaged(f"the chain breaks at result {first}")
-                if envelope is not None and hashlib.sha256(envelope).digest() != own:
+                if (seals or envelope is not None) and seal != _seal(ctr, first, cti, prev, digest):
+                    raise self._damaged(f"row {ctr} was altered")
+                if envelope is not None and hashlib.sha256(envelope).digest() != digest:
                     raise self._damaged(f"result {ctr} was altered")
-                counter, digest, rows, unreleased = ctr, own, rows + 1, unreleased + (envelope is not None)
+                counter, last, rows = ctr, digest, rows + 1
+            waiting, known = db.execute(_WAITING).fetchone()
             state = db.execute("SELECT rows, head_ctr, head_digest FROM state").fetchone()
-            waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
-        if state != (rows, counter, digest) or waiting != unreleased:
-            raise self._damaged("rows are missing at the end")
-        return ChainReport(rows, unreleased, counter, digest)
+        if state != (rows, counter, last) or waiting != known:
+            raise self._damaged("rows are missing")
+        return ChainReport(rows, waiting, counter, last)
 
     def close(self) -> None:
         """Fold the log back and close the file. Safe to call twice."""
@@ -389,13 +400,13 @@ class Journal:
 
     def _check(self) -> None:
         try:
-            self._check_integrity()
-            self.verify_chain()
+            self._check_file()
+            self._verified(seals=False)  # the links of all rows, all of those that can still be lost
             self.erase()  # what a cut has torn in the log must not meet the next cut
         except (ValueError, TypeError, OverflowError) as exc:  # damage may reach as far as Python's own conversions
             raise self._damaged(f"{type(exc).__name__} while reading") from exc
 
-    def _check_integrity(self) -> None:
+    def _check_file(self) -> None:
         with self._reading() as db:
             for pragma in _PRAGMAS:
                 db.execute(f"PRAGMA {pragma}").fetchall()
@@ -405,9 +416,13 @@ class Journal:
                     f"{self._path} has version {version}; this terminal knows {SCHEMA_VERSION}",
                     todo="install the software that wrote it",
                 )
-            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-            if verdict != "ok":
-                raise self._damaged(verdict)
+        self._check_pages("quick_check")
+
+    def _check_pages(self, pragma: str) -> None:
+        with self._reading() as db:
+            (verdict,) = db.execute(f"PRAGMA {pragma}(1)").fetchone()
+        if verdict != "ok":
+            raise self._damaged(verdict)
 
 
 def set_aside(path: Path) -> Path:
@@ -415,14 +430,16 @@ def set_aside(path: Path) -> Path:
 
     The carrier will see the counter start again, and asks for the old file. The new name; JournalError if that fails.
     """
+    parts = [suffix for suffix in ("", "-wal", "-shm") if path.with_name(path.name + suffix).exists()]
+    if not parts:
+        raise JournalError(f"{path}: no such file", todo="name the journal's own file")
     number = 1
-    while (target := path.with_name(f"{path.name}.aside-{number}")).exists():
+    while any(path.parent.glob(f"{path.name}.aside-{number}*")):
         number += 1
+    target = path.with_name(f"{path.name}.aside-{number}")
     try:
-        for suffix in ("-wal", "-shm", ""):
-            companion = path.with_name(path.name + suffix)
-            if companion.exists():
-                companion.rename(path.with_name(target.name + suffix))
+        for suffix in parts:  # the main file first: should we be stopped here, its log alone still refuses to open
+            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
         _sync_directory(path.parent)
     except OSError as exc:
         raise JournalError(f"{path} cannot be renamed: {exc.strerror}", todo="check the disk and permissions") from exc
@@ -434,7 +451,7 @@ def _create(path: Path) -> None:
     draft = path.with_name(path.name + ".new")
     log = path.with_name(path.name + "-wal")
     if log.exists():
-        raise JournalError(f"{path} is missing, but its log {log.name} is there", todo=_SET_ASIDE)
+        raise JournalError(f"{path} is missing, but its log {log.name} is there", todo=_todo(path))
     try:
         for suffix in ("", "-wal", "-shm", "-journal"):
             draft.with_name(draft.name + suffix).unlink(missing_ok=True)
@@ -483,11 +500,12 @@ def _check_header(path: Path) -> None:
         raise _damaged(path, "it is another program's database")
 
 
-_SET_ASIDE = "keep the file for the carrier; `vouch reset --journal` renames it and begins a new one"
-
-
 def _damaged(path: Path, what: str) -> JournalError:
-    return JournalError(f"{path} is damaged: {what}", todo=_SET_ASIDE)
+    return JournalError(f"{path} is damaged: {what}", todo=_todo(path))
+
+
+def _todo(path: Path) -> str:
+    return f"stop the terminal; `vouch evidence set-aside {path}` renames the file, to be kept for the carrier"
 
 
 def _name(exc: sqlite3.Error) -> str:

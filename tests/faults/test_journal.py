@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from edge import cli
 from edge.errors import EvidenceError, JournalError, SignerError
 from edge.evidence import claims, cose, journal, messages
 from edge.evidence.journal import Envelope, Journal, Release, set_aside
@@ -370,7 +371,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(path, content):
     path.write_bytes(content)
     with pytest.raises(JournalError, match="damaged") as caught:
         Journal.open(path, max_rows=ROWS)
-    assert "reset --journal" in caught.value.todo
+    assert f"vouch evidence set-aside {path}" in caught.value.todo
     assert path.read_bytes() == content
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -403,6 +404,9 @@ def test_a_journal_whose_main_file_vanished_beside_its_log_is_refused(path, tmp_
     cut.unlink()
     with pytest.raises(JournalError, match="is missing, but its log"):
         Journal.open(cut, max_rows=ROWS)
+    kept = set_aside(cut)
+    assert kept.with_name(f"{kept.name}-wal").exists()
+    Journal.open(cut, max_rows=ROWS).close()
 
 
 def test_a_flipped_bit_is_noticed_or_harms_nothing(path):
@@ -490,17 +494,31 @@ def test_an_altered_row_breaks_the_chain(path, harm):
         Journal.open(path, max_rows=ROWS)
 
 
+def test_an_altered_released_row_is_found_by_the_full_check(path):
+    with Journal.open(path, max_rows=ROWS) as book:
+        for row in [book.append(envelope) for _ in range(3)]:
+            book.release(row.cti, row.digest)
+    db = sqlite3.connect(path)
+    db.executescript("UPDATE results SET cti = zeroblob(16) WHERE ctr = 2")
+    db.close()
+    with Journal.open(path, max_rows=ROWS) as book, pytest.raises(JournalError, match="row 2 was altered"):
+        book.verify_chain()
+
+
 def test_a_damaged_journal_is_set_aside_only_on_word_and_whole(path):
     fill(path, 3)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(JournalError):
         Journal.open(path, max_rows=ROWS)
-    kept = set_aside(path)
+    assert cli.main(["evidence", "set-aside", str(path)]) == 0
+    kept = path.with_name(f"{path.name}.aside-1")
     assert kept.stat().st_size == 5000
     assert not path.exists()
     with Journal.open(path, max_rows=ROWS) as book:
         assert book.append(envelope).counter == 1
     assert set_aside(path) != kept
+    with pytest.raises(JournalError, match="no such file"):
+        set_aside(path)
 
 
 def test_a_journal_of_a_newer_software_is_refused(path):
