@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/kiosk.css": ("kiosk.css", "text/css; charset=utf-8"),
     "/kiosk.js": ("kiosk.js", "text/javascript; charset=utf-8"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
     "/words.js": ("words.js", "text/javascript; charset=utf-8"),
 }
 _HEADERS = {
@@ -59,12 +61,12 @@ def build_app(display: Display, preview: Preview, press: Callable[[Press], None]
     app = Starlette(
         routes=[
             *pages,
-            Route("/events", lambda request: _events(request, display)),
-            Route("/preview.mjpg", lambda request: _preview(request, preview)),
+            Route("/events", partial(_events, display=display)),
+            Route("/preview.mjpg", partial(_preview, preview=preview)),
             Route("/api/consent-text", _consent_texts),
-            Route("/api/consent", lambda request: _consent(request, press), methods=["POST"]),
-            Route("/api/cancel", lambda request: _plain(request, press, CancelPressed()), methods=["POST"]),
-            Route("/api/cannot", lambda request: _plain(request, press, CannotPressed()), methods=["POST"]),
+            Route("/api/consent", partial(_consent, press=press), methods=["POST"]),
+            Route("/api/cancel", partial(_plain, press=press, item=CancelPressed()), methods=["POST"]),
+            Route("/api/cannot", partial(_plain, press=press, item=CannotPressed()), methods=["POST"]),
         ]
     )
     return _Guard(app, port)
