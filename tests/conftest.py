@@ -1,11 +1,18 @@
-"""What several test rooms share: the optional data folder."""
+"""What several test rooms share: the optional data folder, and how long a generated example may take."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """A time limit on each generated example fails where the machine is busy; the test's own limit stays."""
+    settings.register_profile("vouch", deadline=None)
+    settings.load_profile("vouch")
 
 
 @pytest.fixture(scope="session")

@@ -387,6 +387,8 @@ class Journal:
             )
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return JournalError(f"{self._path} is in use by another process", todo="stop the other process")
+        if name.startswith("SQLITE_CONSTRAINT"):
+            return JournalError(f"{self._path}: {exc}", todo="report it: the terminal made the same identifier twice")
         self._broken = f"{exc} ({name})" if name else str(exc)
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return self._damaged(str(exc))

@@ -100,6 +100,14 @@ def test_a_key_that_fails_leaves_no_trace_and_no_gap(book):
     book.verify_chain()
 
 
+def test_an_identifier_that_comes_twice_is_refused_and_harms_nothing(book):
+    row = book.append(envelope)
+    with pytest.raises(JournalError, match="cti"):
+        book.append(lambda _counter, _previous: Envelope(row.cti, b"other"))
+    assert book.append(envelope).counter == 2
+    assert book.verify_chain().rows == 2
+
+
 # --- release
 
 

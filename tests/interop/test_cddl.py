@@ -64,7 +64,7 @@ VALUES = (
 
 
 @given(st.sampled_from([label for label in Label if label not in (Label.UEID, Label.HWMODEL)]), VALUES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_our_reader_and_the_cddl_agree_on_an_altered_claim(schema, label, value):
     """Not ueid and hwmodel: that their content begins with 0x01, or is UTF-8, CDDL says in a comment only."""
     raw = cbor2.loads(claims.encode(longest_claims()))
