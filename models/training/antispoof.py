@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 
 from edge.vision import crops
 from models.training import scenes
-from models.training.detector import Residual, conv, moving_average, save
+from models.training.detector import Residual, as_tensor, conv, moving_average, save
 
 SIZE = crops.ANTISPOOF_CROP_PX
 CANVAS = 2 * SIZE  # pictures are made twice as fine as the model sees them: moire comes from real resampling
@@ -127,6 +128,8 @@ def present(rng: np.random.Generator, photo: np.ndarray, rooms: list) -> np.ndar
 
 def camera(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     """The canvas as the model's input sees it: resampled, lit, noisy."""
+    if rng.random() < 0.4:
+        scene = _at_the_frames_edge(rng, scene)
     if rng.random() < 0.3:
         scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.5, 1.6))
     way = cv2.INTER_AREA if rng.random() < 0.7 else cv2.INTER_LINEAR
@@ -134,6 +137,13 @@ def camera(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
         small = int(rng.integers(52, 96))
         scene = cv2.resize(scene, (small, small), interpolation=cv2.INTER_AREA)
     return scenes.photometric(rng, cv2.resize(scene, (SIZE, SIZE), interpolation=way), grey=0.1)
+
+
+def _at_the_frames_edge(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+    """What the crop shows where it reaches beyond the frame: the last row or column, repeated."""
+    top, bottom, left, right = (rng.uniform(0, 0.3, 4) * (rng.random(4) < 0.45) * CANVAS).astype(int)
+    inner = scene[top : CANVAS - bottom, left : CANVAS - right]
+    return cv2.copyMakeBorder(inner, int(top), int(bottom), int(left), int(right), cv2.BORDER_REPLICATE)
 
 
 def _lay(scene: np.ndarray, layer: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -319,11 +329,88 @@ def _again(rng: np.random.Generator, picture: np.ndarray, label: float) -> tuple
     return np.clip(picture * gain + np.float32(rng.uniform(-12, 12)), 0, 255).astype(np.uint8), label
 
 
+def export(weights: Path, pool_dir: Path, target: Path) -> None:
+    """The trained network as an int8 file with a float last layer, calibrated on training crops."""
+    from models.training.export import to_int8
+
+    model = Antispoof()
+    model.load_state_dict(torch.load(weights))
+    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(8)
+    indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
+    pictures = [as_tensor(sample(rng, pool, indices, rooms)[0]) for _ in range(300)]
+    print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
+
+
+def runner(model: Path) -> Callable[[np.ndarray], float]:
+    """A function from a uint8 RGB crop to the probability of a bona fide presentation; .pt or .tflite."""
+    if model.suffix == ".pt":
+        network = Antispoof()
+        network.load_state_dict(torch.load(model))
+        network.eval()
+        return lambda crop: float(torch.sigmoid(network(as_tensor(crop)))[0, 0])
+    from models.training.export import _Runner
+
+    file = _Runner(model)
+    return lambda crop: float(1 / (1 + np.exp(-file.run([crop[None].astype(np.float32) / 127.5 - 1])[0][0, 0])))
+
+
+def check(model: Path, pool_dir: Path, people: int) -> None:
+    """Errors at 0.5 on made attacks from held-out faces and rooms; the stills; the clips; rendered people and prints."""
+    run = runner(model)
+    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(13)
+    indices, rooms = np.flatnonzero(pool.held_out), scenes.load_rooms(held_out=True)
+    said: dict[float, list[float]] = {0.0: [], 1.0: []}
+    for _ in range(1500):
+        crop, label = sample(rng, pool, indices, rooms)
+        said[label].append(run(crop))
+    print(f"held out: attacks taken for bona fide {np.mean(np.array(said[0.0]) > 0.5):.3f} of {len(said[0.0])}, ", end="")
+    print(f"bona fide refused {np.mean(np.array(said[1.0]) <= 0.5):.3f} of {len(said[1.0])}")
+    for still in sorted((scenes.data_dir() / "presentation-attack").glob("*.jpg")):
+        answers = [run(crop) for crop in face_crops([scenes.read_rgb(still)])]
+        print(f"{still.name}: {np.round(answers, 3)}")
+    for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
+        report(clip.name, [run(crop) for crop in face_crops(scenes.frames(clip))])
+    if people:
+        for seed in range(900, 900 + people):
+            for kind, pictures in rendered(seed).items():
+                report(f"rendered {kind} {seed}", [run(crop) for crop in face_crops(pictures)])
+
+
+def report(name: str, answers: list[float]) -> None:
+    values = np.array(answers)
+    if len(values):
+        print(f"{name}: median {np.median(values):.2f}, lowest {values.min():.2f}, highest {values.max():.2f}, ", end="")
+        print(f"over 0.5 in {np.mean(values > 0.5):.3f} of {len(values)}")
+
+
+def face_crops(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The model's crops of the faces that the teacher follows through the pictures; each picture starts from the last."""
+    teacher, mesh = scenes.Teacher(), None
+    for picture in pictures:
+        face = 0.0
+        if mesh is not None:
+            mesh, face = teacher.track(picture, mesh)
+        if face < 0.5:
+            mesh = scenes.first_face(teacher, picture)
+            mesh, face = teacher.track(picture, mesh)
+        points = mesh[scenes.LANDMARKS, :2]
+        crop = crops.antispoof_crop(crops.keypoints_from_landmarks(points))
+        yield scenes.warp_small(picture, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path(".runs/antispoof"))
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--extra", type=Path, help="more crops, see train()")
+    parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
+    parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
+    parser.add_argument("--people", type=int, default=0, help="with --check: so many rendered people too")
     given = parser.parse_args()
-    train(given.out, given.pool, given.minutes, given.extra)
+    if given.check:
+        check(given.check, given.pool, given.people)
+    elif given.export:
+        export(given.out / "antispoof.pt", given.pool, given.export)
+    else:
+        train(given.out, given.pool, given.minutes, given.extra)

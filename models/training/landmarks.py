@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,13 +30,15 @@ from models.training.detector import Residual, as_tensor, conv, moving_average, 
 
 SIZE = crops.LANDMARK_CROP_PX
 BATCH = 48
+FRESH = 20  # of a batch; the rest was seen before (composing costs nearly as much as learning)
+KEPT = 8000
 UPPER = np.array([1, 2, 3, 4, 5, 6, 7])
 LOWER = np.array([15, 14, 13, 12, 11, 10, 9])
 # The iris teacher's gap over width: 0.02 to 0.11 where eyes are shut, 0.19 at the pool's median.
 CLOSED_RATIO, OPEN_RATIO = 0.06, 0.19
 MOUTH_RATIO = 0.5
 # Tensor names of the last layer and of what follows it: they stay in float, so that coordinates are not coarse.
-FLOAT_OPS = ("Linear_out", "serving_default_output")
+FLOAT_OPS = ("Linear_out", "Linear_state", "serving_default_output")
 
 
 class Landmarks(nn.Module):
@@ -48,12 +51,14 @@ class Landmarks(nn.Module):
             conv(64, 96, 2), Residual(96), Residual(96), conv(96, 96, 2), Residual(96), conv(96, 64, 1, 1),
         )  # fmt: skip
         self.whole = nn.Sequential(nn.Conv2d(64, 112, 4, bias=False), nn.BatchNorm2d(112), nn.ReLU())
-        self.out = nn.Linear(112, 276 + 1 + 3)
+        self.out = nn.Linear(112, 276)
+        self.state = nn.Linear(112, 1 + 3)
 
     def forward(self, x):
         """Normalised pixels [B, 3, 128, 128] (x / 127.5 - 1) -> points [B, 276], presence [B, 1], openness [B, 3]."""
-        y = self.out(self.whole(self.body(x)).flatten(1))
-        return y[:, :276], y[:, 276:277], y[:, 277:]
+        y = self.whole(self.body(x)).flatten(1)
+        state = self.state(y)
+        return self.out(y), state[:, :1], state[:, 1:]
 
 
 def eye_ratio(contour: np.ndarray, width: float) -> float:
@@ -327,8 +332,12 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     rooms, turner = scenes.load_rooms(held_out=False), HeadTurner(pool)
     indices = balanced(pool)
     model = Landmarks().to(memory_format=torch.channels_last)
-    model.out.bias.data[:276] = torch.from_numpy(mean_shape(pool)).float().flatten()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
+    model.out.bias.data = torch.from_numpy(mean_shape(pool)).float().flatten()
+    model.out.weight.data *= 0.1
+    # One step of the last layer moves all points at once: at the others' rate it throws them further than they err.
+    points = list(model.out.parameters())
+    others = [p for name, p in model.named_parameters() if not name.startswith("out.")]
+    optimiser = torch.optim.AdamW([{"params": others}, {"params": points}], lr=2e-3, weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
     spent, step, saved = 0.0, 0, folder / "state.pt"
     if saved.exists():
@@ -337,15 +346,17 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         spent, step = state["spent"], state["step"]
-    rng = np.random.default_rng(2000 + step)
+    rng, kept = np.random.default_rng(2000 + step), deque(maxlen=KEPT)
     began, last, composing = time.monotonic() - spent, spent, 0.0
     while (spent := time.monotonic() - began) < minutes * 60:
         progress = spent / (minutes * 60)
         rate = 2e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(optimiser.param_groups, (1.0, 0.1), strict=True):
+            group["lr"] = factor * rate
         t0 = time.monotonic()
-        batch = [sample(rng, pool, indices, rooms, turner) for _ in range(BATCH)]
+        fresh = [sample(rng, pool, indices, rooms, turner) for _ in range(FRESH)]
+        batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
+        kept.extend(fresh)
         x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         points, openness = (torch.from_numpy(np.stack([b[k] for b in batch])) for k in (1, 3))
         presence = torch.tensor([b[2] for b in batch])
@@ -369,6 +380,18 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
             torch.save(average.module.state_dict(), folder / "landmarks.pt")
     save(saved, model, average, optimiser, spent, step)
     torch.save(average.module.state_dict(), folder / "landmarks.pt")
+
+
+def _again(
+    rng: np.random.Generator, picture: np.ndarray, points: np.ndarray, presence: float, openness: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """A sample that was seen before, mirrored and lit anew."""
+    if rng.random() < 0.5:
+        picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
+        points = (points[scenes.MIRROR] * [-1, 1] + [(SIZE - 1) / SIZE, 0]).astype(np.float32)
+    gain = (rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
+    lit = np.clip(picture * gain + np.float32(rng.uniform(-12, 12)), 0, 255).astype(np.uint8)
+    return lit, points, presence, openness
 
 
 def balanced(pool: scenes.Pool) -> np.ndarray:
@@ -481,7 +504,7 @@ def clips(run: Run) -> None:
         mesh, points, rows = None, None, []
         for k, frame in enumerate(scenes.frames(clip)):
             if mesh is None:
-                mesh = _first_face(teacher, frame)
+                mesh = scenes.first_face(teacher, frame)
             for _ in range(2 if k == 0 else 1):
                 mesh, _ = teacher.track(frame, mesh)
             truth = mesh.copy()
@@ -503,17 +526,6 @@ def clips(run: Run) -> None:
             a, b = t[:, c], t[:, c + 3]
             print(f"  {name}: teacher {a.min():.2f}..{a.max():.2f}, ours {b.min():.2f}..{b.max():.2f}", end="")
             print(f", correlation {np.corrcoef(a, b)[0, 1]:.2f}")
-
-
-def _first_face(teacher: scenes.Teacher, frame: np.ndarray) -> np.ndarray:
-    best = None
-    for y in np.arange(0.12, 0.7, 0.07) * frame.shape[0]:
-        for x in np.arange(0.3, 0.75, 0.05) * frame.shape[1]:
-            for side in (150, 240, 340):
-                mesh, face = teacher.mesh(frame, np.array([x, y]), side, 0.0)
-                if best is None or face > best[1]:
-                    best = (mesh, face)
-    return best[0]
 
 
 if __name__ == "__main__":
