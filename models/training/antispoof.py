@@ -355,7 +355,7 @@ def runner(model: Path) -> Callable[[np.ndarray], float]:
 
 
 def check(model: Path, pool_dir: Path, people: int) -> None:
-    """Errors at 0.5 on made attacks from held-out faces and rooms; the stills; the clips; rendered people and prints."""
+    """Errors at 0.5 on made attacks from held-out faces and rooms; the stills; the clips; drawn people and prints."""
     run = runner(model)
     pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(13)
     indices, rooms = np.flatnonzero(pool.held_out), scenes.load_rooms(held_out=True)
@@ -363,28 +363,32 @@ def check(model: Path, pool_dir: Path, people: int) -> None:
     for _ in range(1500):
         crop, label = sample(rng, pool, indices, rooms)
         said[label].append(run(crop))
-    print(f"held out: attacks taken for bona fide {np.mean(np.array(said[0.0]) > 0.5):.3f} of {len(said[0.0])}, ", end="")
+    print(
+        f"held out: attacks taken for bona fide {np.mean(np.array(said[0.0]) > 0.5):.3f} of {len(said[0.0])}, ", end=""
+    )
     print(f"bona fide refused {np.mean(np.array(said[1.0]) <= 0.5):.3f} of {len(said[1.0])}")
     for still in sorted((scenes.data_dir() / "presentation-attack").glob("*.jpg")):
         answers = [run(crop) for crop in face_crops([scenes.read_rgb(still)])]
         print(f"{still.name}: {np.round(answers, 3)}")
     for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
         report(clip.name, [run(crop) for crop in face_crops(scenes.frames(clip))])
-    if people:
-        for seed in range(900, 900 + people):
-            for kind, pictures in rendered(seed).items():
-                report(f"rendered {kind} {seed}", [run(crop) for crop in face_crops(pictures)])
+    for seed in range(80_000, 80_000 + people):
+        live = (frame for frame, _, _ in scenes.rendered_live(seed, 6))
+        report(f"drawn person {seed}", [run(crop) for crop in face_crops(live)])
+        report(f"print of drawn person {seed}", [run(crop) for crop in face_crops(scenes.rendered_print(seed, 5))])
 
 
 def report(name: str, answers: list[float]) -> None:
     values = np.array(answers)
     if len(values):
-        print(f"{name}: median {np.median(values):.2f}, lowest {values.min():.2f}, highest {values.max():.2f}, ", end="")
+        print(
+            f"{name}: median {np.median(values):.2f}, lowest {values.min():.2f}, highest {values.max():.2f}, ", end=""
+        )
         print(f"over 0.5 in {np.mean(values > 0.5):.3f} of {len(values)}")
 
 
 def face_crops(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The model's crops of the faces that the teacher follows through the pictures; each picture starts from the last."""
+    """The model's crops of the face that the teacher follows through the pictures."""
     teacher, mesh = scenes.Teacher(), None
     for picture in pictures:
         face = 0.0

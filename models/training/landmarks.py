@@ -32,6 +32,7 @@ SIZE = crops.LANDMARK_CROP_PX
 BATCH = 48
 FRESH = 20  # of a batch; the rest was seen before (composing costs nearly as much as learning)
 KEPT = 8000
+RATE = 1e-3
 UPPER = np.array([1, 2, 3, 4, 5, 6, 7])
 LOWER = np.array([15, 14, 13, 12, 11, 10, 9])
 # The iris teacher's gap over width: 0.02 to 0.11 where eyes are shut, 0.19 at the pool's median.
@@ -323,21 +324,34 @@ def loss_of(outputs, points, presence, openness):
     return place, gap, opening, there
 
 
-def train(folder: Path, pool_dir: Path, minutes: float) -> None:
-    """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume."""
+def start_from_detector(model: Landmarks, weights: Path) -> None:
+    """The first layers as our detector has learned them: it knows eyes, noses and mouths of this size already."""
+    own = torch.load(weights)
+    first = nn.Sequential(*list(model.body)[:5])
+    learned = [v for k, v in own.items() if k.startswith(("stem.", "fine."))]
+    first.load_state_dict(dict(zip(first.state_dict(), learned, strict=True)))
+
+
+def train(folder: Path, pool_dir: Path, minutes: float, detector: Path | None, people: Path | None) -> None:
+    """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
+
+    people: `landmarks.npz` of scenes.draw_people, drawn people with exact points and lids: ten on top of each batch.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
     rooms, turner = scenes.load_rooms(held_out=False), HeadTurner(pool)
-    indices = balanced(pool)
+    indices, drawn = balanced(pool), dict(np.load(people)) if people else None
     model = Landmarks().to(memory_format=torch.channels_last)
     model.out.bias.data = torch.from_numpy(mean_shape(pool)).float().flatten()
     model.out.weight.data *= 0.1
+    if detector:
+        start_from_detector(model, detector)
     # One step of the last layer moves all points at once: at the others' rate it throws them further than they err.
     points = list(model.out.parameters())
     others = [p for name, p in model.named_parameters() if not name.startswith("out.")]
-    optimiser = torch.optim.AdamW([{"params": others}, {"params": points}], lr=2e-3, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW([{"params": others}, {"params": points}], lr=RATE, weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
     spent, step, saved = 0.0, 0, folder / "state.pt"
     if saved.exists():
@@ -350,13 +364,15 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     began, last, composing = time.monotonic() - spent, spent, 0.0
     while (spent := time.monotonic() - began) < minutes * 60:
         progress = spent / (minutes * 60)
-        rate = 2e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
+        rate = RATE * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
         for group, factor in zip(optimiser.param_groups, (1.0, 0.1), strict=True):
             group["lr"] = factor * rate
         t0 = time.monotonic()
         fresh = [sample(rng, pool, indices, rooms, turner) for _ in range(FRESH)]
         batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
         kept.extend(fresh)
+        if drawn is not None:
+            batch += [_drawn(rng, drawn) for _ in range(10)]
         x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         points, openness = (torch.from_numpy(np.stack([b[k] for b in batch])) for k in (1, 3))
         presence = torch.tensor([b[2] for b in batch])
@@ -392,6 +408,13 @@ def _again(
     gain = (rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
     lit = np.clip(picture * gain + np.float32(rng.uniform(-12, 12)), 0, 255).astype(np.uint8)
     return lit, points, presence, openness
+
+
+def _drawn(rng: np.random.Generator, drawn: dict) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    index = int(rng.integers(len(drawn["crops"])))
+    picture, points, openness = drawn["crops"][index], drawn["points"][index], drawn["openness"][index]
+    shown = scenes.photometric(rng, picture.astype(np.float32), grey=0.1)
+    return _again(rng, shown, points, 1.0, openness)
 
 
 def balanced(pool: scenes.Pool) -> np.ndarray:
@@ -533,6 +556,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(".runs/landmarks"))
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--detector", type=Path, help="our detector.pt, whose first layers are the start")
+    parser.add_argument("--people", type=Path, help="drawn people, see train()")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
     parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
     given = parser.parse_args()
@@ -541,4 +566,4 @@ if __name__ == "__main__":
     elif given.export:
         export(given.out / "landmarks.pt", given.pool, given.export)
     else:
-        train(given.out, given.pool, given.minutes)
+        train(given.out, given.pool, given.minutes, given.detector, given.people)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +159,7 @@ class Teacher:
 
 
 def first_face(teacher: Teacher, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mesh of the most certain face on a grid of squares: for pictures with one person, where nothing is followed yet."""
+    """Mesh of the largest certain face on a grid of squares: for pictures with one person."""
     h, w = picture.shape[:2]
     best = None
     for y in np.arange(0.12, 0.75, 0.09):
@@ -360,7 +361,113 @@ def label_pool(folder: Path) -> None:
     (folder / "folders.txt").write_text("\n".join(folders) + "\n")
 
 
+def rendered_live(seed: int, count: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray]]:
+    """A drawn person before the simulated camera: frames RGB, landmarks [138, 2] px, openness [3] of the drawing."""
+    from simulator.camera import SimulatedCamera, VirtualClock
+    from simulator.person import Person, PersonState, render_linear
+    from simulator.room import draw_light, draw_room
+
+    rng = np.random.default_rng([31, seed])
+    person, light = Person.from_seed(seed), draw_light(seed + 11)
+    room = draw_room(seed + 12, (640, 480))
+
+    class Stage:
+        truth = None
+        state = None
+
+        def look(self, _t_s: float, size: tuple[int, int]) -> NDArray[np.float32]:
+            shut = rng.random(2) * (rng.random() < 0.5)
+            self.state = PersonState(
+                yaw_deg=float(rng.uniform(-42, 42) * (rng.random() < 0.6)),
+                pitch_deg=float(rng.normal(0, 9)),
+                roll_deg=float(rng.normal(0, 6)),
+                eye_right=float(1 - shut[0]),
+                eye_left=float(1 - shut[1 if rng.random() < 0.3 else 0]),
+                mouth=float(rng.random() * (rng.random() < 0.3)),
+                x_cm=float(rng.normal(0, 5)),
+                y_cm=float(rng.normal(-1, 3)),
+                distance_cm=float(rng.uniform(34, 85)),
+            )
+            view = render_linear(person, self.state, size, room, light)
+            self.truth = view.truth
+            return view.linear * np.float32(0.2 / max(float(view.linear.mean()), 0.01))
+
+        def on_screen(self, _screen: object) -> None:
+            return
+
+    stage = Stage()
+    camera = SimulatedCamera(stage, seed=seed, clock=VirtualClock())
+    for _ in range(count):
+        frame = cv2.cvtColor(camera.read(1.0).image, cv2.COLOR_BGR2RGB)
+        opening = np.array([stage.state.eye_right, stage.state.eye_left, stage.state.mouth], np.float32)
+        yield frame, stage.truth.landmarks.astype(np.float32), opening
+
+
+def rendered_print(seed: int, count: int) -> Iterator[NDArray[np.uint8]]:
+    """A print of a drawn person, held before the simulated camera by somebody who follows the screen: frames RGB."""
+    from edge.session.decision import ChallengeKind
+    from edge.session.machine import Phase, Screen
+    from simulator.attacks import PrintStage, draw_print
+    from simulator.camera import SimulatedCamera, VirtualClock
+    from simulator.person import Person
+
+    stage = PrintStage(Person.from_seed(seed), seed, how=draw_print(seed, bent=seed % 3 == 0))
+    camera = SimulatedCamera(stage, seed=seed, fps=4, clock=VirtualClock())
+    for k in range(count + 3):
+        if k == 4:
+            stage.on_screen(Screen(Phase.CHALLENGE, action=ChallengeKind.TURN_LEFT))
+        frame = camera.read(1.0)
+        if k >= 3:  # the exposure has settled
+            yield cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
+
+
+def draw_people(folder: Path, first: int, count: int) -> None:
+    """Rendered crops for training: `antispoof.npz` (live and print), `landmarks.npz` (live, with exact points).
+
+    Seeds start at `first`: far from those that demonstrations and tests use.
+    """
+    from edge.vision import crops
+
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher, rng = Teacher(), np.random.default_rng(17)
+    wide, label, cuts, points, openness = [], [], [], [], []
+    for seed in range(first, first + count):
+        for frame, landmarks, opening in rendered_live(seed, 6):
+            keypoints = crops.keypoints_from_landmarks(landmarks)
+            crop = crops.antispoof_crop(keypoints)
+            wide.append(warp_small(frame, crop.matrix, (crop.size_px, crop.size_px), cv2.BORDER_REPLICATE))
+            label.append(1)
+            exact = crops.landmark_crop(keypoints)
+            side = exact.size_px / exact.scale
+            upright = float(np.arctan2(exact.matrix[0, 1], exact.matrix[0, 0])) + rng.normal(0, 0.12)
+            centre = exact.to_picture(np.array([[exact.size_px / 2] * 2]))[0] + rng.uniform(-0.1, 0.1, 2) * side
+            near = crops.Crop(square_to(centre, side * np.exp(rng.uniform(-0.18, 0.18)), upright, 128), 128)
+            cuts.append(warp_small(frame, near.matrix, (128, 128), cv2.BORDER_REPLICATE))
+            points.append(near.to_crop(landmarks) / 128)
+            openness.append(opening)
+        mesh = None
+        for frame in rendered_print(seed, 5):
+            mesh, face = (first_face(teacher, frame), 1.0) if mesh is None else teacher.track(frame, mesh)
+            mesh, face = teacher.track(frame, mesh)
+            if face > 0.5:
+                crop = crops.antispoof_crop(crops.keypoints_from_landmarks(mesh[LANDMARKS, :2]))
+                wide.append(warp_small(frame, crop.matrix, (crop.size_px, crop.size_px), cv2.BORDER_REPLICATE))
+                label.append(0)
+        print(seed, len(wide), sum(label), flush=True)
+        if seed % 20 == 19 or seed == first + count - 1:
+            np.savez(folder / "antispoof.npz", crops=np.stack(wide), bona_fide=np.array(label, np.float32))
+            shapes = {"points": np.array(points, np.float32), "openness": np.array(openness, np.float32)}
+            np.savez(folder / "landmarks.npz", crops=np.stack(cuts), **shapes)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pool", type=Path, required=True)
-    label_pool(parser.parse_args().pool)
+    parser.add_argument("--pool", type=Path, help="label the faces into this folder")
+    parser.add_argument("--people", type=Path, help="draw people and prints into this folder")
+    parser.add_argument("--first", type=int, default=70_000)
+    parser.add_argument("--count", type=int, default=120)
+    given = parser.parse_args()
+    if given.pool:
+        label_pool(given.pool)
+    if given.people:
+        draw_people(given.people, given.first, given.count)
