@@ -152,9 +152,12 @@ class Journal:
         if not path.exists():
             _create(path)
         _check_header(path)
-        journal = cls(_connect(path), path, max_rows)
+        # Read-only first: closing the last writing connection folds the log into the file, and would alter the damaged.
+        with cls(_connect(path, mode="ro"), path, max_rows) as found:
+            found._check()
+        journal = cls(_connect(path, mode="rw"), path, max_rows)
         try:
-            journal._check()
+            journal._begin()
         except BaseException:
             journal.close()
             raise
@@ -402,23 +405,26 @@ class Journal:
 
     def _check(self) -> None:
         try:
-            self._check_file()
+            self._check_version()
+            self._check_pages("quick_check")
             self._verified(seals=False)  # the links of all rows, all of those that can still be lost
-            self.erase()  # what a cut has torn in the log must not meet the next cut
         except (ValueError, TypeError, OverflowError) as exc:  # damage may reach as far as Python's own conversions
             raise self._damaged(f"{type(exc).__name__} while reading") from exc
 
-    def _check_file(self) -> None:
+    def _begin(self) -> None:
         with self._reading() as db:
             for pragma in _PRAGMAS:
                 db.execute(f"PRAGMA {pragma}").fetchall()
+        self.erase()  # what a cut has torn in the log must not meet the next cut
+
+    def _check_version(self) -> None:
+        with self._reading() as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version != SCHEMA_VERSION:
-                raise JournalError(
-                    f"{self._path} has version {version}; this terminal knows {SCHEMA_VERSION}",
-                    todo="install the software that wrote it",
-                )
-        self._check_pages("quick_check")
+        if version != SCHEMA_VERSION:
+            raise JournalError(
+                f"{self._path} has version {version}; this terminal knows {SCHEMA_VERSION}",
+                todo="install the software that wrote it",
+            )
 
     def _check_pages(self, pragma: str) -> None:
         with self._reading() as db:
@@ -480,9 +486,10 @@ def _create(path: Path) -> None:
         ) from exc
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     except sqlite3.Error as exc:
         raise JournalError(f"{path} cannot be opened: {exc}", todo="check the disk and the file's permissions") from exc
 

@@ -442,6 +442,25 @@ def test_a_flipped_bit_is_noticed_or_harms_nothing(path):
     assert len(told) > 30
 
 
+def test_a_damaged_file_beside_a_log_is_left_as_it_is_with_its_log(path, tmp_path):
+    with Journal.open(path, max_rows=ROWS) as book:
+        for _ in range(40):
+            book.append(envelope)
+        book.erase()
+        for _ in range(5):
+            book.append(envelope)
+        cut = copied(path, tmp_path / "cut")
+    log = cut.with_name(f"{cut.name}-wal")
+    altered = bytearray(cut.read_bytes())
+    altered[altered.index(b"RESULT") + 50] ^= 4
+    cut.write_bytes(altered)
+    before = log.read_bytes()
+    with pytest.raises(JournalError, match="was altered"):
+        Journal.open(cut, max_rows=ROWS)
+    assert cut.read_bytes() == altered
+    assert log.read_bytes() == before
+
+
 def test_a_flipped_bit_in_the_log_is_noticed_unless_it_looks_like_the_last_cut(path, tmp_path):
     with Journal.open(path, max_rows=ROWS) as book:
         rows = [book.append(envelope) for _ in range(12)]
