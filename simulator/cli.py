@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from edge.config import DEFAULT_PACK
+from edge.config import DEFAULT_PACK, DEFAULT_PATH, load
 from edge.errors import ConfigError, VouchError
 
 Command = Callable[[argparse.Namespace], int]
@@ -38,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("carrier", help="the reference carrier: challenges, verification, receipts, a page")
     )
     _add_realism(commands.add_parser("realism", help="ask public models whether the drawn people look like people"))
+    _add_terminal(commands.add_parser("terminal", help="the terminal process with a simulated camera"))
+    _add_demo(commands.add_parser("demo", help="everything on this machine, and three sessions through it"))
     return parser
 
 
@@ -100,6 +102,44 @@ def _carrier(options: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _add_terminal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("actor", nargs="+", help="person:SEED or print:SEED, one for each session")
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+    parser.add_argument("--verbose", action="store_true")
+    parser.set_defaults(run=_terminal)
+
+
+def _terminal(options: argparse.Namespace) -> int:
+    from simulator.film import Role
+    from simulator.terminal import run_terminal
+
+    return run_terminal(load(options.config), [Role.parse(actor) for actor in options.actor], verbose=options.verbose)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--camera", help="a webcam instead of simulated people: its number or device")
+    parser.add_argument("--video", type=Path, help="a clip instead of simulated people")
+    parser.add_argument("--portrait", type=Path, help="picture of the document, with --camera or --video")
+    parser.add_argument("--pack", type=Path, help="another model pack than ours")
+    parser.add_argument("--stay", action="store_true", help="keep everything running afterwards")
+    parser.add_argument(
+        "--json", action="store_true", help="the results as JSON on standard output, the rest on stderr"
+    )
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from simulator.demo import DemoSettings, run_demo
+    from simulator.demo_report import as_json
+    from simulator.report import Report
+
+    settings = DemoSettings(options.camera, options.video, options.portrait, options.pack, options.stay)
+    good, played = run_demo(settings, Report(sys.stderr if options.json else sys.stdout))
+    if options.json:
+        print(as_json(good, played))
+    return 0 if good else 1
 
 
 def _own_pack() -> str:

@@ -1,0 +1,337 @@
+"""The demo: a whole house on this machine, and sessions played through it; what is printed comes from its parts.
+
+Broker, carrier, uplink and terminal are processes of their own; this one only orders, presses the customer's button and
+reads what they say. Nothing of a result is made here.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+import signal
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import httpx
+
+from edge.errors import VouchError
+from edge.provisioning.identity import Enrolment, create, install
+from simulator.broker import HOST, Broker, BrokerKind, BrokerTls
+from simulator.carrier.pki import create_pki
+from simulator.demo_report import Follower, Played, Scene, print_result, print_summary
+from simulator.film import Role, Species
+from simulator.kiosk_client import KioskClient
+from simulator.person import portrait
+from simulator.processes import Child, python_module
+from simulator.report import Report
+from simulator.terminal import MEASURED
+
+_RIGHT_PERSON, _OTHER_PERSON = 11, 23  # seeds of two simulated people
+_START_S = 60.0  # a process may take so long on a busy machine
+_SESSION_S = 120.0
+_WEBCAM_S = 600.0  # somebody has to walk up to it
+_POLL_S = 0.02
+T = TypeVar("T")
+
+
+class DemoError(VouchError):
+    """A part of the demo did not come up or fell silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """`camera`: number or device of a webcam. `video`: a clip. `portrait`: the document. `pack`: None for ours."""
+
+    camera: str | None = None
+    video: Path | None = None
+    portrait: Path | None = None
+    pack: Path | None = None
+    stay: bool = False
+
+
+def run_demo(settings: DemoSettings, report: Report) -> tuple[bool, list[Played]]:
+    """Play all scenes; whether each came out as expected, and what came. VouchError where a part does not come up."""
+    started = time.monotonic()
+    scenes = _scenes(settings)
+    with _stop_on_signals(), ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="vouch-demo-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        house = _House(folder, settings, report, stack)
+        house.start([scene.role for scene in scenes if scene.role])
+        played = [house.play(number, scene) for number, scene in enumerate(scenes, 1)]
+        good = all(one.as_expected for one in played) and not house.alarms()
+        print_summary(report, played, house.alarms(), time.monotonic() - started, good=good)
+        report.line()
+        report.fact("kiosk page", house.kiosk.url)
+        report.fact("carrier page", str(house.http.base_url))
+        if settings.stay:
+            report.line()
+            report.line("Everything keeps running; Ctrl-C ends it.")
+            house.stay()
+    return good, played
+
+
+@dataclass(slots=True)
+class _House:
+    """All processes of the demo; each is registered on `stack` as it starts: whatever fails, all are stopped."""
+
+    folder: Path
+    settings: DemoSettings
+    report: Report
+    stack: ExitStack
+    http: httpx.Client = field(init=False)
+    kiosk: KioskClient = field(init=False)
+    terminal_id: str = field(init=False, default="")
+    children: list[Child] = field(init=False, default_factory=list)
+    broker: Broker = field(init=False)
+
+    def start(self, roles: list[Role]) -> None:
+        """1. Broker. 2. Carrier. 3. Enrolment. 4. Terminal and uplink, at the same time. Each ready before the next."""
+        begun = time.monotonic()
+        self.report.heading("Setting up")
+        pki = create_pki(self.folder / "carrier-keys", now=datetime.now(UTC))
+        self.broker = Broker(self.folder, BrokerTls.of(pki))
+        self.stack.callback(self.broker.stop)
+        self.broker.start()
+        kind = "mosquitto"
+        if self.broker.kind is BrokerKind.EMBEDDED:
+            kind = "embedded broker (mosquitto is not installed; MQTT 3.1.1)"
+        self._up(begun, "broker", f"{kind} on {HOST}:{self.broker.port}: mutual TLS, access rules for each terminal")
+        self._start_carrier()
+        self._up(begun, "carrier", f"{self.http.base_url} signs challenges and receipts, verifies results")
+        config = self._enrol()
+        self._up(
+            begun, "enrolment", f"terminal {self.terminal_id[:8]}…: three keys made here, certificate from the carrier"
+        )
+        self._start_terminal(config, roles)
+        self._up(begun, "terminal", f"{self.kiosk.url} kiosk page; camera, models and signing key, no network")
+        until(_START_S, lambda: self.kiosk.view().get("link") == "up", self._explain("the uplink does not connect"))
+        self._up(begun, "uplink", "connected to the broker; sees no camera and no face")
+
+    def play(self, number: int, scene: Scene) -> Played:
+        """Order, consent, follow the page, and wait for the carrier's verified result and the release."""
+        expected = f"expected: {scene.expected}" if scene.expected else "whatever comes out is told as it is"
+        self.report.heading(f"{number}  {scene.title}", expected)
+        until(_START_S, lambda: self.kiosk.view()["phase"] == "idle", self._explain("the kiosk does not become idle"))
+        begun = time.monotonic()
+        order = self._order(f"demo-{number}", scene)
+        follow = Follower(self.report, self.kiosk, begun, press=self.settings.camera is None)
+        patience_s = _WEBCAM_S if self.settings.camera is not None else _SESSION_S
+
+        def answered() -> dict[str, Any] | None:
+            follow.look()
+            now = self.http.get(f"/api/orders/{order['id']}").json()
+            return now if now["state"] == "answered" else None
+
+        done = until(patience_s, answered, self._explain("no result came"))
+        at_carrier_s = time.monotonic() - begun
+        released_s = self._wait_release(begun)
+        measured = self._measured(number)
+        played = Played(scene, done, measured, at_carrier_s, released_s)
+        print_result(self.report, played)
+        return played
+
+    def alarms(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.http.get("/api/alarms").json()
+        return found
+
+    def stay(self) -> None:
+        """Until Ctrl-C; a child that ends is told."""
+        with contextlib.suppress(KeyboardInterrupt):
+            while not any(child.exit_code is not None for child in self.children):
+                time.sleep(0.5)
+
+    def _start_carrier(self) -> None:
+        command = [
+            *(*python_module("simulator.cli"), "carrier", "--keys", str(self.folder / "carrier-keys")),
+            *("--db", str(self.folder / "carrier.sqlite"), "--http-port", "0"),
+            *("--broker", f"{HOST}:{self.broker.port}"),
+        ]
+        if self.settings.pack is not None:
+            command += ["--pack-digest", hashlib.sha256((self.settings.pack / "pack.toml").read_bytes()).hexdigest()]
+        child = self._child("carrier", command)
+        url = until(_START_S, lambda: _after(child.log, "carrier page "), self._explain("the carrier does not start"))
+        self.http = httpx.Client(base_url=url, trust_env=False, timeout=20.0)
+        self.stack.callback(self.http.close)
+
+    def _enrol(self) -> Path:
+        """The terminal makes its keys; the carrier registers the public halves and signs the certificate."""
+        home = self.folder / "terminal"
+        request = create(home, site="demo counter")
+        self.terminal_id = request.terminal_id
+        fields = {name: getattr(request, name) for name in request.__dataclass_fields__}
+        answer = self.http.post("/api/terminals", json=fields)
+        if answer.status_code != 201:
+            raise DemoError(f"the carrier does not enrol the terminal: {answer.text}")
+        enrolment = Enrolment(**answer.json()["enrolment"])
+        path = install(home, enrolment, fingerprint=answer.json()["fingerprint"])
+        with path.open("a", encoding="utf-8") as file:
+            file.write(_more_settings(self.settings))
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_top_settings(self.settings) + text, encoding="utf-8")
+        return path
+
+    def _start_terminal(self, config: Path, roles: list[Role]) -> None:
+        if roles:
+            command = [*python_module("simulator.cli"), "terminal", "--config", str(config)]
+            command += [str(role) for role in roles]
+        else:
+            command = [*python_module("edge.cli"), "run", "--config", str(config)]
+        terminal = self._child("terminal", command)
+        self._child("uplink", [*python_module("edge.cli"), "uplink", "--config", str(config)])
+        url = until(_START_S, lambda: _kiosk_url(terminal.log), self._explain("the terminal does not start"))
+        self.kiosk = KioskClient(url)
+        self.stack.callback(self.kiosk.close)
+
+    def _order(self, reference: str, scene: Scene) -> dict[str, Any]:
+        body = {"terminal": self.terminal_id, "order": reference}
+        picture = _portrait(self.settings, scene)
+        if picture is not None:
+            body["portrait"] = base64.b64encode(picture).decode()
+        answer = self.http.post("/api/orders", json=body)
+        if answer.status_code != 201:
+            raise DemoError(f"the carrier does not take the order: {answer.text}")
+        order: dict[str, Any] = answer.json()
+        return order
+
+    def _wait_release(self, begun: float) -> float | None:
+        """The journal's outbox is empty again: the carrier's signed receipt was verified and let the result go."""
+        journal = self.folder / "terminal" / "state" / "journal.sqlite"
+        deadline = time.monotonic() + 10
+        with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+            while time.monotonic() < deadline:
+                if db.execute("SELECT COUNT(*) FROM outbox").fetchone()[0] == 0:
+                    return time.monotonic() - begun
+                time.sleep(_POLL_S)
+        return None
+
+    def _measured(self, number: int) -> dict[str, Any]:
+        """The line that the terminal of the simulator prints after each session; `vouch run` prints none."""
+        if self.settings.camera is not None or self.settings.video is not None:
+            return {}
+        log = self.folder / "terminal.log"
+
+        def line() -> str | None:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in text.splitlines() if line.startswith(MEASURED)]
+            return lines[number - 1] if len(lines) >= number else None
+
+        found: dict[str, Any] = json.loads(until(5.0, line, self._explain("no measurements"))[len(MEASURED) :])
+        return found
+
+    def _child(self, name: str, command: list[str]) -> Child:
+        child = Child(command, self.folder / f"{name}.log")
+        self.children.append(child)
+        self.stack.callback(child.stop)
+        return child
+
+    def _up(self, begun: float, name: str, text: str) -> None:
+        self.report.step(time.monotonic() - begun, name, text)
+
+    def _explain(self, what: str) -> _Explain:
+        return _Explain(what, self.children)
+
+
+@dataclass(frozen=True, slots=True)
+class _Explain:
+    """What to say when waiting ends badly, and the processes whose end explains it."""
+
+    what: str
+    children: list[Child]
+
+    def dead(self) -> Child | None:
+        return next((child for child in self.children if child.exit_code is not None), None)
+
+    def error(self) -> DemoError:
+        child = self.dead() or self.children[-1]
+        return DemoError(self.what, todo=f"the end of {child.log.name}:\n{child.log_tail(12)}")
+
+
+def until(patience_s: float, condition: Callable[[], T | None], explain: _Explain) -> T:
+    """What `condition` gives as soon as it is true. DemoError after `patience_s`, or when a process has ended."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        if explain.dead() is not None:
+            raise explain.error()
+        time.sleep(_POLL_S)
+    raise explain.error()
+
+
+def _scenes(settings: DemoSettings) -> list[Scene]:
+    if settings.camera is not None:
+        return [Scene("the person at the webcam", None, None)]
+    if settings.video is not None:
+        return [Scene(f"the clip {settings.video.name}", None, None)]
+    return [
+        Scene("The right person", Role(Species.PERSON, _RIGHT_PERSON), "match"),
+        Scene("Another person with the same document", Role(Species.PERSON, _OTHER_PERSON), "no-match"),
+        Scene("A printed photo of the right person", Role(Species.PRINT, _RIGHT_PERSON), "liveness-fail"),
+    ]
+
+
+def _portrait(settings: DemoSettings, scene: Scene) -> bytes | None:
+    """The document's picture: always the right person's; with real input the given file, else none."""
+    if settings.portrait is not None:
+        return settings.portrait.read_bytes()
+    if scene.role is None:
+        return None
+    return bytes(cv2.imencode(".jpg", portrait(_RIGHT_PERSON), [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
+
+
+def _top_settings(settings: DemoSettings) -> str:
+    lines = ['state_dir = "state"', 'run_dir = "run"', 'hardware_model = "desktop"']
+    if settings.pack is not None:
+        lines.append(f"pack_dir = {json.dumps(str(settings.pack.resolve()))}")
+    return "\n".join(lines) + "\n"
+
+
+def _more_settings(settings: DemoSettings) -> str:
+    tables = ["\n[kiosk]\nport = 0\n"]
+    if settings.camera is not None:
+        tables.append(f"\n[camera]\nsource = {json.dumps(f'v4l2:{settings.camera}')}\n")
+    elif settings.video is not None:
+        tables.append(f"\n[camera]\nsource = {json.dumps(f'file:{settings.video.resolve()}')}\n")
+    return "".join(tables)
+
+
+def _after(log: Path, start: str) -> str | None:
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith(start):
+            return line[len(start) :].strip()
+    return None
+
+
+def _kiosk_url(log: Path) -> str | None:
+    """From the terminal's own log: the event "ready" names the page."""
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if '"event": "ready"' in line:
+            return str(json.loads(line)["kiosk_url"])
+    return None
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: children first, then the folder."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

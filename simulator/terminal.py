@@ -1,0 +1,85 @@
+"""The terminal process of the simulator: the firmware's own service with a simulated camera; it decides nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from typing import Any
+
+from edge.config import Settings
+from edge.evidence.messages import CarrierKeys
+from edge.evidence.signer import load_private_key, open_signer
+from edge.log import setup
+from edge.terminal.service import Identity, Terminal, open_journal
+from edge.terminal.session import SessionReport
+from edge.vision.pack import Pack
+from edge.vision.pipeline import Pipeline
+from edge.watchdog import Notifier
+from simulator.film import Film, FilmClock, Role
+
+MEASURED = "measured "  # what begins a line of measurements on standard output
+
+
+def run_terminal(settings: Settings, roles: Sequence[Role], *, verbose: bool = False) -> int:
+    """Be the terminal until SIGTERM. One role comes forward at each session, and after the last the first again.
+
+    After each session a line of measurements goes to standard output, for the developer: they are about simulated
+    people, and no part of them is in the result. The exit code is the service's.
+    """
+    setup("terminal", level=logging.DEBUG if verbose else logging.INFO)
+    identity = Identity(
+        open_signer(settings.keys),
+        load_private_key(settings.keys.portrait_key),
+        CarrierKeys.load(settings.keys.carrier_keys),
+    )
+    pack = Pack.load(settings.pack_dir)
+    camera = settings.camera
+    clock = FilmClock(1 / camera.fps)
+    film = Film(roles, clock, size=(camera.width, camera.height), fps=camera.fps)
+    terminal = Terminal(
+        settings,
+        source=film,
+        vision=Pipeline(pack, threads=settings.threads),
+        pack=pack,
+        identity=identity,
+        journal=open_journal(settings),
+        clock=clock,
+        notifier=Notifier.from_environment(),
+        on_screen=film.on_screen,
+        on_report=_print_measurements,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: terminal.stop())
+    return terminal.run()
+
+
+def _print_measurements(report: SessionReport) -> None:
+    line = {
+        "counter": report.counter,
+        "outcome": report.result.outcome,
+        "scores": asdict(report.measures) if report.measures else None,
+        "stage_s": report.stage_s,
+        "frames": report.frames,
+        "vision_ms": report.vision_ms,
+        "decision_ms": report.decision_ms,
+    }
+    print(MEASURED + json.dumps(_plain(line)), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Enum():
+            return value.name.lower().replace("_", "-")
+        case float():
+            return round(value, 4) if math.isfinite(value) else None
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
