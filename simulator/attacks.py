@@ -112,9 +112,13 @@ class PrintStage:
     def on_screen(self, screen: Screen) -> None:
         self.actor.on_screen(screen)
 
-    def look(self, t_s: float, size: tuple[int, int]) -> Array:
+    def room(self, size: tuple[int, int]) -> Array:
+        """The scene behind the sheet."""
         if self._room is None or self._room.shape[:2] != size[::-1]:
             self._room = draw_room(self._seed, size)
+        return self._room
+
+    def look(self, t_s: float, size: tuple[int, int]) -> Array:
         state = self.actor.at(t_s)
         shake = 0.0
         if self.actor.action in (ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN):
@@ -122,7 +126,6 @@ class PrintStage:
         return self._draw(state, shake, size)
 
     def _draw(self, state: PersonState, shake: float, size: tuple[int, int]) -> Array:
-        width, height = size
         turn = rotation(state.yaw_deg, state.pitch_deg + 2.5 * shake, state.roll_deg)
         place = np.asarray([state.x_cm, state.y_cm + 0.8 * shake, -state.distance_cm], np.float32)
         points = self._points @ turn.T + place
@@ -140,8 +143,7 @@ class PrintStage:
             half = view + direction
             half /= np.linalg.norm(half, axis=1, keepdims=True)
             shine += self.how.gloss * 0.55 * float(np.mean(colour)) * np.clip((normals * half).sum(axis=1), 0, 1) ** 60
-        out = np.empty((height, width, 3), np.float32)
-        out[:] = self._room
+        out = self.room(size).copy()
         inked = np.concatenate([self._uv, shine[:, None]], axis=1)
         surface, lit, depth = rasterise(points, self._triangles, inked, irradiance, size, both_sides=True)
         rows, columns = self._sheet.shape[:2]

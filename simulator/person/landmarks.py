@@ -30,7 +30,7 @@ def landmark_vertices(who: Identity, skin: Skin) -> NDArray[np.int64]:
 
     def at(x: float, y: float) -> int:
         near = points[front]
-        distance = (near[:, 0] - x) ** 2 + (near[:, 1] - y) ** 2 - 0.02 * near[:, 2]
+        distance = (near[:, 0] - x) ** 2 + (near[:, 1] - y) ** 2 - 0.15 * near[:, 2]
         return int(front[int(np.argmin(distance))])
 
     chosen: list[int] = []

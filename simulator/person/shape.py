@@ -275,8 +275,9 @@ class _Head:
         dy, dz = y - JAW_HINGE[1], z - JAW_HINGE[2]
         c, n = np.cos(angle), np.sin(angle)
         out = points.copy()
-        out[..., 1] = JAW_HINGE[1] + dy * c - dz * n
-        out[..., 2] = JAW_HINGE[2] + dz * c + dy * n
+        slide = 0.55 * amount * weight  # the joint's head glides forwards and down
+        out[..., 1] = JAW_HINGE[1] + dy * c - dz * n - 0.6 * slide
+        out[..., 2] = JAW_HINGE[2] + dz * c + dy * n + slide
         lip = np.exp(-(((y - seam) / 0.9) ** 2)) * inside * (~below)
         out[..., 1] += 0.18 * amount * lip
         pinch = np.exp(-(((y - seam) / 1.6) ** 2)) * np.clip(1.4 - s**2, 0, 1)
