@@ -194,8 +194,8 @@ class CarrierEnd:
         assert subscribed.wait(10)
 
     def send(self, kind: str, payload: bytes) -> None:
-        info = self._client.publish(f"fv1/dn/{TERMINAL_ID}/{kind}", payload, qos=1)
-        info.wait_for_publish(10)
+        """Hand it to paho's own thread; it arrives in order."""
+        self._client.publish(f"fv1/dn/{TERMINAL_ID}/{kind}", payload, qos=1)
 
     def receive(self, timeout_s: float = 15.0) -> tuple[str, bytes]:
         return self.arrived.get(timeout=timeout_s)
