@@ -5,6 +5,7 @@ The file that comes out takes NHWC input, has batch norms folded into the convol
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ def to_int8(
     float_output: bool = False,
     float_ops: Sequence[str] = (),
     outputs: Sequence[int] = (),
+    cut_share: float = 0.02,
     check: int = 32,
 ) -> Exported:
     """Converts, calibrates, quantises, writes and compares.
@@ -54,6 +56,7 @@ def to_int8(
     calibration: some hundred such inputs, as they occur in use; the first `check` of them serve the comparison too.
     float_input, float_output: leave the file's inputs or outputs float32 (a (de)quantise operation is put there).
     float_ops: regular expressions of tensor names whose operation stays in float32 (see `tensor_names`).
+    cut_share: of the calibration inputs, this share may exceed the range of an activation (never of an input).
     outputs: indices of module outputs that are moved from NCHW to NHWC (maps); vectors need none.
     """
     import litert_torch
@@ -79,10 +82,13 @@ def to_int8(
         if float_output:
             work.update_quantization_recipe(".*", "OUTPUT", algorithm_key="no_quantize")
         found = work.calibrate({"serving_default": fed}, num_threads=1)
-        # The calibrator keeps moving averages of the extremes; for a picture that would cut the brightest pixels off.
-        for name in names:
-            ends = {"min": min(f[name].min() for f in fed), "max": max(f[name].max() for f in fed)}
-            found[f"serving_default_{name}"] = {end: np.array([value], np.float32) for end, value in ends.items()}
+        # The calibrator keeps moving averages of the extremes, which cuts off what half of the pictures hold: with the
+        # embedder the int8 answers had a cosine of 0.9952 to the float ones, with these ranges 0.9987.
+        for name, (lows, highs) in extremes(float_path, fed).items():
+            if name in found and found[name].get("max") is not None and np.size(found[name]["max"]) == 1:
+                cut = 0.0 if name in {f"serving_default_{given}" for given in names} else cut_share
+                ends = {"min": np.quantile(lows, cut), "max": np.quantile(highs, 1 - cut)}
+                found[name] |= {end: np.full_like(found[name][end], value) for end, value in ends.items()}
         result = work.quantize(found)
         out_path.unlink(missing_ok=True)
         result.export_model(str(out_path), overwrite=True)
@@ -127,6 +133,39 @@ def tensor_names(path: Path) -> list[str]:
     from ai_edge_litert.interpreter import Interpreter
 
     return [detail["name"] for detail in Interpreter(str(path)).get_tensor_details()]
+
+
+def extremes(
+    float_path: Path, fed: Sequence[dict[str, NDArray[np.float32]]]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Smallest and largest value of every float tensor for every sample (named inputs) of a float .tflite."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # keeping all tensors is meant for debugging, says the interpreter: so it is used
+        interpreter = Interpreter(str(float_path), experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    run = interpreter.get_signature_runner("serving_default")
+    constant: set[str] = set()
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for sample in fed:
+        run(**sample)
+        for detail in interpreter.get_tensor_details():
+            name = detail["name"]
+            if detail["dtype"] is not np.float32 or name in constant:
+                continue
+            try:
+                value = interpreter.get_tensor(detail["index"])
+            except ValueError:  # a tensor that the optimised graph no longer fills
+                constant.add(name)
+                continue
+            if value.size:
+                lows, highs = found.setdefault(name, ([], []))
+                lows.append(float(value.min()))
+                highs.append(float(value.max()))
+    return found
 
 
 class Runner:
