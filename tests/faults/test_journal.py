@@ -521,6 +521,17 @@ def test_an_altered_row_breaks_the_chain(path, harm):
         Journal.open(path, max_rows=ROWS)
 
 
+def test_a_gap_in_the_counters_is_found_even_where_the_hashes_fit(path):
+    with Journal.open(path, max_rows=ROWS) as book:
+        for row in [book.append(envelope) for _ in range(3)]:
+            book.release(row.cti, row.digest)
+    db = sqlite3.connect(path)
+    db.executescript("UPDATE results SET ctr = 7, first = 7 WHERE ctr = 3; UPDATE state SET head_ctr = 7")
+    db.close()
+    with pytest.raises(JournalError, match="breaks at result 7"):
+        Journal.open(path, max_rows=ROWS)
+
+
 def test_an_altered_released_row_is_found_by_the_full_check(path):
     with Journal.open(path, max_rows=ROWS) as book:
         for row in [book.append(envelope) for _ in range(3)]:
