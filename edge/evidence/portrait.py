@@ -31,7 +31,7 @@ _RECIPIENT_HEADER = cbor.encode({_ALG: _ECDH_ES_HKDF_256})
 
 
 def seal_portrait(jpeg: bytes, public_key: ec.EllipticCurvePublicKey, *, context: bytes) -> bytes:
-    """Encrypt a picture of 1..3584 bytes for the holder of `public_key`; about 190 bytes are added.
+    """Encrypt a picture of 1..3584 bytes for the holder of `public_key`; about 140 bytes are added.
 
     `context` binds it to one session: give the challenge's nonce. EvidenceError when the picture is too large.
     """
