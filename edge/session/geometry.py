@@ -34,13 +34,14 @@ from edge.session.points import (
 Points = npt.NDArray[np.floating]
 Array = npt.NDArray[np.float64]
 
-# Mean distance of the lids in face units: median of 277 near-frontal faces of the training pool, 0.101 with the lids
-# of the 468-point teacher, 0.107 with those of the iris teacher (5th and 95th percentile there: 0.066 and 0.138).
-OPEN_EYE_RATIO = 0.105
+# Mean distance of the lids in face units: median of 277 near-frontal faces of the training pool, 0.096 with the lids
+# of the 468-point teacher, 0.100 with those of the iris teacher (5th and 95th percentile there: 0.062 and 0.129).
+OPEN_EYE_RATIO = 0.10
 # Inner lips, wide open, in face units: the mouth that a test clip opens has 0.45, closed mouths a median of 0.04.
 WIDE_MOUTH_RATIO = 0.55
-# From the eyes to the mouth where the eyes are 1 apart (the mean shape): stands in when the head turns.
-EYES_TO_MOUTH = 1.0
+# From the eyes to the base of the nose where the eyes are 1 apart (the mean shape): stands in when the head turns. The
+# mouth would not do: it goes down when it opens.
+NOSE_BASE, EYES_TO_NOSE = 49, 0.718
 
 # Corners of the eyes and the mouth, cheeks: nearly a plane, and what expression moves least.
 PLANE_POINTS = (0, 8, 16, 24, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER, 130, 131, 132, 133)
@@ -57,9 +58,7 @@ def head_pose(points: Points) -> HeadPose:
     The affine least-squares fit is projected to the nearest scaled rotation, then refined by Gauss-Newton steps on the
     rotation vector: the projection alone underweights depth, where the shape is flattest.
     """
-    shape, weights = _rigid_shape()
-    picture = np.asarray(points, np.float64)
-    rotation = _fit_rotation(shape, picture, weights)
+    rotation = _fit_rotation(np.asarray(points, np.float64))
     forward = -rotation[:, 2]  # where the nose points: the shape looks towards -z
     yaw = np.degrees(np.arctan2(forward[0], -forward[2]))
     pitch = np.degrees(np.arctan2(-forward[1], np.hypot(forward[0], forward[2])))
@@ -92,7 +91,7 @@ def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN
     corners, the mouth's and the cheeks is the third rank. The map's foreshortening gives the angle of the turn, and
     with it the departure becomes a depth. Returns None where the movement is too short, or smaller than `min_sine`.
 
-    Measured with the 468-point teacher: heads of the test clips 0.37 and more; their stills, printed flat and turned by
+    Measured with the 468-point teacher: heads of the test clips 0.39 and more; their stills, printed flat and turned by
     up to 40 degrees, 0.13 and less; printed and bent around a cylinder (radius one face width, 0.7 of it) 0.21, 0.27.
     """
     views = [np.asarray(points, np.float64) for points in track]
@@ -123,9 +122,8 @@ def face_unit(points: Points) -> float:
     """Distance between the eyes as it would be seen from the front, px, at least 1."""
     picture = np.asarray(points, np.float64)
     right, left = picture[RIGHT_EYE].mean(axis=0), picture[LEFT_EYE].mean(axis=0)
-    mouth = (picture[RIGHT_MOUTH_CORNER] + picture[LEFT_MOUTH_CORNER]) / 2
-    down = np.hypot(*(mouth - (right + left) / 2))
-    return float(max(np.hypot(*(left - right)), down / EYES_TO_MOUTH, 1.0))
+    down = np.hypot(*(picture[NOSE_BASE] - (right + left) / 2))
+    return float(max(np.hypot(*(left - right)), down / EYES_TO_NOSE, 1.0))
 
 
 def _lids(eye: Array, unit: float) -> float:
@@ -137,47 +135,46 @@ def _lids(eye: Array, unit: float) -> float:
 
 
 @cache
-def _rigid_shape() -> tuple[Array, Array]:
-    """The mean shape (138, 3) in face units and a weight per point: what expression moves counts little."""
-    shape = np.asarray(FACE_SHAPE, np.float64) / 1000.0
-    weights = np.full(POINT_COUNT, 0.02)
-    for eye in (RIGHT_EYE, LEFT_EYE):
-        weights[eye] = 0.1
-        for corner in EYE_CORNERS:
-            weights[eye.start + corner] = 1.0
+def _rigid() -> tuple[npt.NDArray[np.intp], Array, Array, Array]:
+    """Which points are fitted, their weights, the mean shape there (centred, face units), and its pseudo-inverse.
+
+    What expression moves (lids, lips, chin) is left out; brows and the oval's upper half count less.
+    """
+    weights = np.zeros(POINT_COUNT)
+    weights[[eye.start + corner for eye in (RIGHT_EYE, LEFT_EYE) for corner in EYE_CORNERS]] = 1.0
     weights[NOSE] = 1.0
     weights[RIGHT_BROW] = weights[LEFT_BROW] = 0.1
-    # The oval: its upper half only, the chin goes with the mouth.
-    upper = [OVAL.start + i for i in (*range(10), *range(27, 36))]
-    weights[upper] = 0.5
+    weights[[OVAL.start + i for i in (*range(10), *range(27, 36))]] = 0.5
     weights[CHEEKS] = 0.5
-    return shape, weights / weights.sum()
+    chosen = np.flatnonzero(weights)
+    weights = weights[chosen] / weights.sum()
+    body = np.asarray(FACE_SHAPE, np.float64)[chosen] / 1000.0
+    body -= weights @ body
+    inverse = np.linalg.solve(body.T @ (body * weights[:, None]), (body * weights[:, None]).T)  # (3, n)
+    return chosen, weights, body, inverse
 
 
-def _fit_rotation(shape: Array, picture: Array, weights: Array) -> Array:
-    """Rotation (3, 3) whose first two rows, scaled, bring `shape` onto `picture` (weak perspective)."""
-    body = shape - weights @ shape
-    seen = picture - weights @ picture
-    weighted = body * weights[:, None]
-    affine = np.linalg.solve(body.T @ weighted + 1e-9 * np.eye(3), weighted.T @ seen).T  # (2, 3)
-    u, s, vt = np.linalg.svd(affine)
+def _fit_rotation(picture: Array) -> Array:
+    """Rotation (3, 3) whose first two rows, scaled, bring the mean shape onto `picture` (weak perspective)."""
+    chosen, weights, body, inverse = _rigid()
+    seen = picture[chosen] - weights @ picture[chosen]
+    u, _, vt = np.linalg.svd((inverse @ seen).T)
     rows = u @ vt[:2]
-    rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
-    scale = float(s.mean())
-    for _ in range(4):
-        turned = body @ rotation.T
-        flat = turned[:, :2]
-        scale = float((weights[:, None] * flat * seen).sum() / max((weights[:, None] * flat * flat).sum(), 1e-12))
-        error = seen - scale * flat
-        # d(flat)/d(rotation vector w) for a small turn w x p.
-        zero = np.zeros(len(body))
-        along_x = scale * np.stack([zero, turned[:, 2], -turned[:, 1]], axis=1)
-        along_y = scale * np.stack([-turned[:, 2], zero, turned[:, 0]], axis=1)
-        normal = (along_x * weights[:, None]).T @ along_x + (along_y * weights[:, None]).T @ along_y
-        right = (along_x * weights[:, None]).T @ error[:, 0] + (along_y * weights[:, None]).T @ error[:, 1]
-        step = np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(3), right)
-        rotation = _small(step) @ rotation
+    rotation = np.vstack([rows, _cross(rows[0], rows[1])])
+    for _ in range(3):
+        x, y, z = (body @ rotation.T).T
+        scale = float(weights @ (x * seen[:, 0] + y * seen[:, 1])) / max(float(weights @ (x * x + y * y)), 1e-12)
+        error_x, error_y = seen[:, 0] - scale * x, seen[:, 1] - scale * y
+        # d(x, y)/d(rotation vector w) for a small turn w x p.
+        along_x, along_y = np.array([0 * z, z, -y]) * scale, np.array([-z, 0 * z, x]) * scale  # (3, n)
+        normal = (along_x * weights) @ along_x.T + (along_y * weights) @ along_y.T
+        right = (along_x * weights) @ error_x + (along_y * weights) @ error_y
+        rotation = _small(np.linalg.solve(normal + (1e-6 * np.trace(normal) + 1e-12) * np.eye(3), right)) @ rotation
     return rotation
+
+
+def _cross(a: Array, b: Array) -> Array:
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def _small(vector: Array) -> Array:
