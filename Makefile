@@ -24,6 +24,7 @@ demo: .venv/ready  ## broker, carrier, both processes and three sessions; CAMERA
 
 test: .venv/ready lint  ## checks and tests
 	@.ci/packages mosquitto softhsm2 chromium systemd fonts-noto-cjk || true
+	@$(RUN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' && $(MAKE) --no-print-directory .venv-tflite/ready || true
 	$(RUN)/pytest
 
 lint: .venv/ready  ## ruff, mypy, import contracts
@@ -36,10 +37,16 @@ bench: .venv/ready  ## milliseconds by stage and memory
 	$(RUN)/vouch bench
 
 clean:  ## forget what was made here
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-tflite .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/ready: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --quiet --locked --python "$(PYTHON)" --extra sim --extra pkcs11
+	@touch $@
+
+# tflite-runtime 2.14 ends at Python 3.11 and numpy 1: an environment of its own, to compare the two runtimes.
+.venv-tflite/ready: pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venv-tflite $(UV) sync --quiet --locked --no-default-groups --no-install-project \
+	  --python "$(PYTHON)" --extra tflite-runtime
 	@touch $@
 
 $(UV):
