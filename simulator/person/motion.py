@@ -45,7 +45,7 @@ def draw_habits(who: Identity, rng: np.random.Generator) -> Habits:
     """Habits of this person on this day."""
     return Habits(
         reaction_s=float(np.clip(rng.lognormal(-0.75, 0.3) / who.pace, 0.25, 1.6)),
-        turn_deg=float(np.clip(rng.normal(31, 4.5), 23, 42)),
+        turn_deg=float(np.clip(rng.normal(28, 4), 21, 38)),
         nod_deg=float(np.clip(rng.normal(21, 3), 15, 28)),
         mouth=float(np.clip(rng.normal(0.8, 0.12), 0.5, 1.0)),
         speed=float(np.clip(rng.normal(7.0, 1.2) * who.pace, 3.5, 10.0)),

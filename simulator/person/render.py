@@ -14,7 +14,7 @@ from simulator.person.identity import Identity, draw_identity
 from simulator.person.landmarks import landmark_vertices
 from simulator.person.light import Light
 from simulator.person.parts import build_parts, eye_uv
-from simulator.person.shape import Morph, build_skin
+from simulator.person.shape import EYE_RADIUS_CM, Morph, build_skin
 from simulator.person.skin import ATLAS_PX, paint, region
 from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, project, rasterise, rotation, sample
 
@@ -146,6 +146,7 @@ def render_linear(
     picture += seen[..., 2:3]
     scene = np.full((height, width, 3), 0.32, np.float32) if background is None else background.copy()
     cv2.copyTo(picture, covered[area].view(np.uint8), scene[area])
+    _glints(person, state, scene, depth, light, focal)
     return View(scene, covered, _truth(person, state, positions, size, focal))
 
 
@@ -197,6 +198,9 @@ def _pose(person: Person, state: PersonState) -> tuple[Array, Array, Array, Arra
         positions[at] += (1 - share) * morph.positions[low] + share * morph.positions[low + 1]
         normals[at] += (1 - share) * morph.normals[low] + share * morph.normals[low + 1]
         occlusion[at] += (1 - share) * morph.occlusion[low] + share * morph.occlusion[low + 1]
+    floor, start = person.parts["mouth"], person.start["mouth"]  # the floor of the mouth goes down with the jaw
+    deep = np.linspace(0, 1, len(floor.positions), dtype=np.float32)
+    positions[start : start + len(deep), 1] -= 2.8 * float(np.clip(state.mouth, 0, 1)) * deep
     uv = person.uv.copy()
     for index, name in enumerate(("right_eye", "left_eye")):
         part, start = person.parts[name], person.start[name]
@@ -266,6 +270,27 @@ def _area(positions: Array, size: tuple[int, int], focal: float) -> tuple[slice,
 def _albedo(atlas: Image, surface: Array) -> Array:
     coded = sample(atlas, surface[..., :2] * ATLAS_PX)
     return cv2.multiply(coded, coded, scale=1 / 255**2, dtype=cv2.CV_32F)
+
+
+def _glints(person: Person, state: PersonState, scene: Array, depth: Array, light: Light, focal: float) -> None:
+    """The brightest source mirrored in each cornea, where no lid or nose hides it."""
+    height, width = depth.shape
+    towards, colour = max(light.sources, key=lambda source: float(np.mean(source[1])))
+    place = np.asarray([state.x_cm, state.y_cm, -state.distance_cm])
+    turn = rotation(state.yaw_deg, state.pitch_deg, state.roll_deg)
+    for centre in (person.skin.eye_centres - NECK_PIVOT) @ turn.T + NECK_PIVOT + place:
+        half = np.asarray(towards) / np.linalg.norm(towards) - centre / np.linalg.norm(centre)
+        point = centre + EYE_RADIUS_CM * half / np.linalg.norm(half)
+        x, y = project(point[None], (width, height), focal)[0]
+        column, row = round(float(x)), round(float(y))
+        if not (3 <= column < width - 3 and 3 <= row < height - 3):
+            continue
+        if abs(float(depth[row, column]) + float(point[2])) > 0.055:  # a lid is 0.09 thick
+            continue
+        u, v = np.meshgrid(np.arange(-2, 3) + column - x, np.arange(-2, 3) + row - y)
+        size_px = max(0.06 * focal * height / -float(point[2]), 0.5)
+        spot = np.exp(-0.5 * (u**2 + v**2) / size_px**2)[..., None]
+        scene[row - 2 : row + 3, column - 2 : column + 3] += spot * 0.9 * np.asarray(colour, np.float32)
 
 
 def _truth(person: Person, state: PersonState, positions: Array, size: tuple[int, int], focal: float) -> Truth:

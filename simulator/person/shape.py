@@ -24,7 +24,7 @@ LID_THICKNESS_CM = 0.09
 EYE_STRETCH = 1.3  # the ball is drawn as an ellipsoid, so that it fills the corners of the eye
 OPENNESS_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 MOUTH_LEVELS = (0.0, 0.35, 0.7, 1.0)
-JAW_ANGLE_DEG = 17.0  # of a wide open mouth
+JAW_ANGLE_DEG = 23.0  # of a wide open mouth: lips some 28 mm apart
 JAW_HINGE = np.array([0.0, -1.6, 1.2])
 
 # Row profile of the mean head at the midline: v, Y, front depth, half width, back depth, rise of the row to the side.

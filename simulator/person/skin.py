@@ -50,7 +50,7 @@ def paint(who: Identity, skin: Skin) -> NDArray[np.uint8]:
         "ear": paint_ear(who, rng),
         "eye": paint_eye(who, rng),
         "teeth": paint_teeth(rng),
-        "mouth": np.full((60, 92, 3), (0.012, 0.010, 0.035), np.float32),
+        "mouth": paint_mouth(),
         "frame": np.full((32, 32, 3), who.glasses_colour, np.float32),
     }
     for name, picture in surfaces.items():
@@ -355,6 +355,14 @@ def paint_eye(who: Identity, rng: np.random.Generator) -> Array:
     eye = eye * ring[..., None]
     pupil = _step(who.pupil - r, -0.02, 0.02)
     return eye * (1 - pupil[..., None]) + np.asarray([0.004, 0.004, 0.004], np.float32) * pupil[..., None]
+
+
+def paint_mouth() -> Array:
+    """The dark inside, with the tongue at its floor."""
+    _, _, width, height = _REGIONS["mouth"]
+    u, v = np.meshgrid(np.linspace(-1, 1, width), np.linspace(0, 1, height))
+    tongue = (np.exp(-((u / 0.55) ** 4)) * _step(v, 0.45, 0.75))[..., None]
+    return np.asarray((0.012, 0.010, 0.035)) * (1 - tongue) + np.asarray((0.09, 0.075, 0.2)) * tongue
 
 
 def paint_teeth(rng: np.random.Generator) -> Array:
