@@ -10,6 +10,7 @@ composed tells nothing: only what a sheet or a screen does to a picture differs 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -33,6 +34,8 @@ UNIT = CANVAS / crops.ANTISPOOF_CROP_UNITS
 BATCH = 64
 FRESH = 16  # of a batch; the rest was seen before (composing costs more than learning)
 KEPT = 20_000
+# Clips that are learned from; of the others, lefteyewink shows the man of headshake, headleft the woman of headup.
+CLIPS = ("headshake", "frown", "headup")
 FLOAT_OPS = ("Linear_out", "serving_default_output")
 
 
@@ -130,6 +133,9 @@ def camera(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     """The canvas as the model's input sees it: resampled, lit, noisy."""
     if rng.random() < 0.4:
         scene = _at_the_frames_edge(rng, scene)
+    if rng.random() < 0.3:  # stray light in a dusty or backlit lens: low contrast alone is no print
+        dark, bright = rng.uniform(10, 80), rng.uniform(150, 255)
+        scene = dark + np.clip(scene, 0, 255) * ((bright - dark) / 255)
     if rng.random() < 0.3:
         scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.5, 1.6))
     way = cv2.INTER_AREA if rng.random() < 0.7 else cv2.INTER_LINEAR
@@ -264,14 +270,14 @@ def _frame_behind(rng: np.random.Generator, scene: np.ndarray, rooms: list) -> N
 def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None) -> None:
     """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
 
-    extra: an .npz with `crops` [n, 96, 96, 3] uint8 and `bona_fide` [n] (rendered people), a third on top.
+    extra: `antispoof.npz` of scenes.draw_people: with some frames of CLIPS, a third on top of each batch.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
-    more = dict(np.load(extra)) if extra else None
+    more = _more(extra) if extra else None
     model = Antispoof().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=5e-3)
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
@@ -318,6 +324,17 @@ def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None) -> N
     torch.save(average.module.state_dict(), folder / "antispoof.pt")
 
 
+def _more(extra: Path) -> dict[str, np.ndarray]:
+    """The drawn people and prints, and some frames of three clips."""
+    drawn = np.load(extra)
+    clips = [scenes.data_dir() / "clips" / f"{name}.mp4" for name in CLIPS]
+    real = [crop for clip in clips for crop in face_crops(itertools.islice(scenes.frames(clip), 0, 60, 5))]
+    return {
+        "crops": np.concatenate([drawn["crops"], np.stack(real)]),
+        "bona_fide": np.concatenate([drawn["bona_fide"], np.ones(len(real), np.float32)]),
+    }
+
+
 def _again(rng: np.random.Generator, picture: np.ndarray, label: float) -> tuple[np.ndarray, float]:
     """A picture that was seen before, mirrored, moved and lit anew."""
     if rng.random() < 0.5:
@@ -346,7 +363,7 @@ def runner(model: Path) -> Callable[[np.ndarray], float]:
     if model.suffix == ".pt":
         network = Antispoof()
         network.load_state_dict(torch.load(model))
-        network.eval()
+        network.eval().requires_grad_(requires_grad=False)
         return lambda crop: float(torch.sigmoid(network(as_tensor(crop)))[0, 0])
     from models.training.export import _Runner
 
