@@ -25,11 +25,11 @@ from typing import Any, TypeVar
 import cv2
 import httpx
 
-from edge.errors import VouchError
+from edge.errors import ConfigError, VouchError
 from edge.provisioning.identity import Enrolment, create, install
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls
 from simulator.carrier.pki import create_pki
-from simulator.demo_report import Follower, Played, Scene, print_result, print_summary
+from simulator.demo_report import LOOK_EACH_MS, Follower, Played, Scene, print_result, print_summary
 from simulator.film import Role, Species
 from simulator.kiosk_client import KioskClient
 from simulator.person import portrait
@@ -38,10 +38,10 @@ from simulator.report import Report
 from simulator.terminal import MEASURED
 
 _RIGHT_PERSON, _OTHER_PERSON = 11, 23  # seeds of two simulated people
-_START_S = 60.0  # a process may take so long on a busy machine
-_SESSION_S = 120.0
+_START_S = 120.0  # a process may take so long on a busy machine
+_SESSION_S = 900.0  # the session ends itself by its own limits; a busy machine draws people slowly
 _WEBCAM_S = 600.0  # somebody has to walk up to it
-_POLL_S = 0.02
+_POLL_S = LOOK_EACH_MS / 1000
 T = TypeVar("T")
 
 
@@ -64,10 +64,17 @@ def run_demo(settings: DemoSettings, report: Report) -> tuple[bool, list[Played]
     """Play all scenes; whether each came out as expected, and what came. VouchError where a part does not come up."""
     started = time.monotonic()
     scenes = _scenes(settings)
-    with _stop_on_signals(), ExitStack() as stack:
+    if settings.portrait is not None and not settings.portrait.is_file():
+        raise ConfigError(f"{settings.portrait} does not exist", todo="name the document's picture with --portrait")
+    if settings.video is not None and (settings.portrait is None or not settings.video.is_file()):
+        raise ConfigError("a clip needs to exist and needs a document", todo="VIDEO=clip.mp4 PORTRAIT=id.jpg")
+    with ExitStack() as stack:
+        interrupts = _Interrupts()
+        stack.callback(interrupts.restore)
         folder = Path(tempfile.mkdtemp(prefix="vouch-demo-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        house = _House(folder, settings, report, stack)
+        children = stack.enter_context(_stopped_at_the_end(interrupts))
+        house = _House(folder, settings, report, children, interrupts)
         house.start([scene.role for scene in scenes if scene.role])
         played = [house.play(number, scene) for number, scene in enumerate(scenes, 1)]
         good = all(one.as_expected for one in played) and not house.alarms()
@@ -79,6 +86,8 @@ def run_demo(settings: DemoSettings, report: Report) -> tuple[bool, list[Played]
             report.line()
             report.line("Everything keeps running; Ctrl-C ends it.")
             house.stay()
+        else:
+            report.line("  (all stopped now; make demo STAY=1 keeps both pages open)")
     return good, played
 
 
@@ -90,11 +99,13 @@ class _House:
     settings: DemoSettings
     report: Report
     stack: ExitStack
+    interrupts: _Interrupts
     http: httpx.Client = field(init=False)
     kiosk: KioskClient = field(init=False)
     terminal_id: str = field(init=False, default="")
     children: list[Child] = field(init=False, default_factory=list)
     broker: Broker = field(init=False)
+    document: bytes | None = field(init=False, default=None)
 
     def start(self, roles: list[Role]) -> None:
         """1. Broker. 2. Carrier. 3. Enrolment. 4. Terminal and uplink, at the same time. Each ready before the next."""
@@ -103,7 +114,8 @@ class _House:
         pki = create_pki(self.folder / "carrier-keys", now=datetime.now(UTC))
         self.broker = Broker(self.folder, BrokerTls.of(pki))
         self.stack.callback(self.broker.stop)
-        self.broker.start()
+        with self.interrupts.held():
+            self.broker.start()
         kind = "mosquitto"
         if self.broker.kind is BrokerKind.EMBEDDED:
             kind = "embedded broker (mosquitto is not installed; MQTT 3.1.1)"
@@ -111,6 +123,8 @@ class _House:
         self._start_carrier()
         self._up(begun, "carrier", f"{self.http.base_url} signs challenges and receipts, verifies results")
         config = self._enrol()
+        if self.settings.portrait is not None:
+            self.document = self.settings.portrait.read_bytes()
         self._up(
             begun, "enrolment", f"terminal {self.terminal_id[:8]}…: three keys made here, certificate from the carrier"
         )
@@ -123,11 +137,15 @@ class _House:
         """Order, consent, follow the page, and wait for the carrier's verified result and the release."""
         expected = f"expected: {scene.expected}" if scene.expected else "whatever comes out is told as it is"
         self.report.heading(f"{number}  {scene.title}", expected)
-        until(_START_S, lambda: self.kiosk.view()["phase"] == "idle", self._explain("the kiosk does not become idle"))
         begun = time.monotonic()
-        order = self._order(f"demo-{number}", scene)
+        order = self._order(f"demo-{number}")
         follow = Follower(self.report, self.kiosk, begun, press=self.settings.camera is None)
-        patience_s = _WEBCAM_S if self.settings.camera is not None else _SESSION_S
+        patience_s = _SESSION_S
+        if self.settings.camera is not None:
+            patience_s = _WEBCAM_S
+            self.report.line(f"  Stand before the webcam, open {self.kiosk.url} and press the button there.")
+        if self.settings.video is not None:
+            self.report.line("  A recorded clip cannot follow a random challenge: a refusal is the right answer to it.")
 
         def answered() -> dict[str, Any] | None:
             follow.look()
@@ -138,7 +156,8 @@ class _House:
         at_carrier_s = time.monotonic() - begun
         released_s = self._wait_release(begun)
         measured = self._measured(number)
-        played = Played(scene, done, measured, at_carrier_s, released_s)
+        follow.look()
+        played = Played(scene, done, measured, follow.asked_s, at_carrier_s, released_s)
         print_result(self.report, played)
         return played
 
@@ -190,15 +209,16 @@ class _House:
             command = [*python_module("edge.cli"), "run", "--config", str(config)]
         terminal = self._child("terminal", command)
         self._child("uplink", [*python_module("edge.cli"), "uplink", "--config", str(config)])
+        if roles:
+            self.document = _document_picture()  # meanwhile: a head takes seconds to model
         url = until(_START_S, lambda: _kiosk_url(terminal.log), self._explain("the terminal does not start"))
         self.kiosk = KioskClient(url)
         self.stack.callback(self.kiosk.close)
 
-    def _order(self, reference: str, scene: Scene) -> dict[str, Any]:
+    def _order(self, reference: str) -> dict[str, Any]:
         body = {"terminal": self.terminal_id, "order": reference}
-        picture = _portrait(self.settings, scene)
-        if picture is not None:
-            body["portrait"] = base64.b64encode(picture).decode()
+        if self.document is not None:
+            body["portrait"] = base64.b64encode(self.document).decode()
         answer = self.http.post("/api/orders", json=body)
         if answer.status_code != 201:
             raise DemoError(f"the carrier does not take the order: {answer.text}")
@@ -231,9 +251,10 @@ class _House:
         return found
 
     def _child(self, name: str, command: list[str]) -> Child:
-        child = Child(command, self.folder / f"{name}.log")
-        self.children.append(child)
-        self.stack.callback(child.stop)
+        with self.interrupts.held():
+            child = Child(command, self.folder / f"{name}.log")
+            self.children.append(child)
+            self.stack.callback(child.stop)
         return child
 
     def _up(self, begun: float, name: str, text: str) -> None:
@@ -254,7 +275,7 @@ class _Explain:
         return next((child for child in self.children if child.exit_code is not None), None)
 
     def error(self) -> DemoError:
-        child = self.dead() or self.children[-1]
+        child = self.dead() or next((c for c in self.children if c.log.stem == "terminal"), self.children[-1])
         return DemoError(self.what, todo=f"the end of {child.log.name}:\n{child.log_tail(12)}")
 
 
@@ -262,10 +283,11 @@ def until(patience_s: float, condition: Callable[[], T | None], explain: _Explai
     """What `condition` gives as soon as it is true. DemoError after `patience_s`, or when a process has ended."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
+        dead = explain.dead()  # before we look: what it did before it ended still counts
         found = condition()
         if found:
             return found
-        if explain.dead() is not None:
+        if dead is not None:
             raise explain.error()
         time.sleep(_POLL_S)
     raise explain.error()
@@ -283,12 +305,8 @@ def _scenes(settings: DemoSettings) -> list[Scene]:
     ]
 
 
-def _portrait(settings: DemoSettings, scene: Scene) -> bytes | None:
-    """The document's picture: always the right person's; with real input the given file, else none."""
-    if settings.portrait is not None:
-        return settings.portrait.read_bytes()
-    if scene.role is None:
-        return None
+def _document_picture() -> bytes:
+    """The portrait on the right person's document, as a JPEG."""
     return bytes(cv2.imencode(".jpg", portrait(_RIGHT_PERSON), [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
 
 
@@ -324,14 +342,43 @@ def _kiosk_url(log: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: children first, then the folder."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, stop)
+def _stopped_at_the_end(interrupts: _Interrupts) -> Iterator[ExitStack]:
+    """What was registered is stopped, last first, whatever happens and however often Ctrl-C is pressed."""
+    children = ExitStack()
     try:
-        yield
+        yield children
     finally:
-        signal.signal(signal.SIGTERM, former)
+        with contextlib.suppress(KeyboardInterrupt), interrupts.held():
+            children.close()
+
+
+class _Interrupts:
+    """SIGINT and SIGTERM become KeyboardInterrupt, but never while a child is being started or all are being stopped.
+
+    An interruption just then would lose a process that nobody stops.
+    """
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._came = False
+        self._former = [(number, signal.signal(number, self._on)) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A signal that comes in the block takes effect after it."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        if self._came and not self._held:
+            raise KeyboardInterrupt
+
+    def restore(self) -> None:
+        for number, handler in self._former:
+            signal.signal(number, handler)
+
+    def _on(self, *_: object) -> None:
+        self._came = True
+        if not self._held:
+            raise KeyboardInterrupt

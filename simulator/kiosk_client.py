@@ -56,14 +56,13 @@ class KioskClient:
             raise LinkError(f"the kiosk page does not take the consent: {answer.status_code} {answer.text}")
 
     def close(self) -> None:
-        """The thread ends at the page's next sign of life, or with this process."""
+        """Its thread ends when the page does, or with this process."""
         self._closing.set()
-        self._http.close()
 
     def _follow(self) -> None:
         while not self._closing.is_set():
             with (
-                contextlib.suppress(httpx.HTTPError, RuntimeError),  # the page, or our own client, was closed
+                contextlib.suppress(httpx.HTTPError),  # the page is away
                 self._http.stream("GET", "/events", timeout=httpx.Timeout(5.0, read=None)) as answer,
             ):
                 for line in answer.iter_lines():

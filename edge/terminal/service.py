@@ -166,6 +166,7 @@ class Terminal:
         self._next_status_s = 0.0
         self._fed_at_s = float("-inf")
         self._stopping = False
+        self._film_over = False
         self._fault: str | None = None
         self._boot: BootRecord | None = None
         self._policy = built_in_policy()
@@ -241,7 +242,7 @@ class Terminal:
         return 0
 
     def _turn(self) -> bool:
-        """One round; False when a video file has ended and nothing is left to do."""
+        """One round; False when a video file has ended and its result was released."""
         now = self._clock.monotonic()
         self._take_inbox(now)
         self._keep_up(now)
@@ -262,9 +263,10 @@ class Terminal:
         frame = self._source.read(self._settings.camera.timeout_s)
         if frame is None:
             # A file that ended: the rules' own time limits end the session, as they would for a person who left.
+            self._film_over = True
             time.sleep(_TICK_S)
             session.react(machine.Tick())
-            return session.result is None
+            return True
         session.frame(frame)
         self._frame_done()
         return True
@@ -274,7 +276,7 @@ class Terminal:
         if self._source.finite or now < self._next_idle_frame_s:
             if self._source.finite:
                 self._feed(now)
-            return True
+            return not self._film_over or bool(self._pending())
         self._next_idle_frame_s = now + IDLE_FRAME_S
         frame = self._source.read(self._settings.camera.timeout_s)
         if frame is None:
