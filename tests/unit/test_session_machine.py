@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -158,7 +159,7 @@ class Sessions(RuleBasedStateMachine):
         """A session that would be a match but for one thing."""
         early, answering, late, traits = ATTACKS[attack]
         self.actor = Actor(**{"reaction_s": 0.25, "speed_s": 0.12, "turn_deg": 35.0, **traits})
-        for _ in range(int(16 / FRAME_S)):
+        for _ in range(int(34 / FRAME_S)):
             if self.state.phase is Phase.DONE:
                 return
             asked = self.screen is not None and self.screen.action is not None
@@ -281,6 +282,10 @@ class Sessions(RuleBasedStateMachine):
         if kind in {*TURNS, ChallengeKind.LOOK_UP}:
             assert any(body.depth == 1 for _, _, body in far), "a turn without depth"
             assert turn_relief([points for _, _, points, _ in moved]) is not None
+            start = [s.face.template for p, _, s, _ in self.seen if p is Phase.POSITION and s.face is not None]
+            during = [seen.face.template for seen, _ in shown if seen.face.template is not None]
+            known = [t for t in start if t is not None]
+            assert any(compare(a, b) >= 0.6 * THRESHOLD for a in known for b in during), "another person's turn"
 
     @staticmethod
     def amount(kind, face, rest):
@@ -330,6 +335,15 @@ def test_the_rules_of_this_proof_can_reach_a_match():
     sessions.a_good_session_so_far_goes_on_to_its_end()
     assert [r.outcome for r in sessions.results] == [Outcome.MATCH]
     sessions.a_match_has_all_its_proofs()
+
+
+@pytest.mark.parametrize("attack", sorted(ATTACKS))
+def test_a_session_that_lacks_one_thing_is_no_match(attack):
+    sessions = Sessions()
+    sessions.begin(nonce=b"n" * 16, count=3, attempts=2, kinds={*TURNS, ChallengeKind.BLINK}, usual=True)
+    sessions.an_attack_is_played_to_its_end(attack)
+    assert [r.outcome for r in sessions.results] != [Outcome.MATCH]
+    assert sessions.results
 
 
 def test_every_transition_is_in_one_table():
