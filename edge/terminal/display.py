@@ -120,6 +120,13 @@ class Display:
         with self._lock:
             return self._version, self._view
 
+    def nudge(self) -> None:
+        """Call every listener although nothing changed: the page's server ends."""
+        with self._lock:
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener()
+
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """`listener` is called in the changing thread after each change, and must not block; returns how to stop it."""
         with self._lock:

@@ -55,14 +55,19 @@ _HEADERS = {
 }
 
 
-def build_app(display: Display, preview: Preview, press: Callable[[Press], None], *, port: int) -> ASGIApp:
-    """The page as an ASGI application that answers only to our own loopback names and this port."""
+def build_app(
+    display: Display, preview: Preview, press: Callable[[Press], None], *, port: int, closing: threading.Event
+) -> ASGIApp:
+    """The page as an ASGI application that answers only to our own loopback names and this port.
+
+    Once `closing` is set, its endless answers end at the next nudge of the display.
+    """
     pages = [Route(path, _page(STATIC / name, kind)) for path, (name, kind) in _PAGES.items()]
     app = Starlette(
         routes=[
             *pages,
-            Route("/events", partial(_events, display=display)),
-            Route("/preview.mjpg", partial(_preview, preview=preview)),
+            Route("/events", partial(_events, display=display, closing=closing)),
+            Route("/preview.mjpg", partial(_preview, preview=preview, closing=closing)),
             Route("/api/consent-text", _consent_texts),
             Route("/api/consent", partial(_consent, press=press), methods=["POST"]),
             Route("/api/cancel", partial(_plain, press=press, item=CancelPressed()), methods=["POST"]),
@@ -86,8 +91,10 @@ class KioskServer:
     ) -> None:
         self._socket = inherited or _listening(settings)
         self.port = int(self._socket.getsockname()[1])
+        self._display = display
+        self._closing = threading.Event()
         config = uvicorn.Config(
-            build_app(display, preview, press, port=self.port),
+            build_app(display, preview, press, port=self.port, closing=self._closing),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -108,6 +115,8 @@ class KioskServer:
         self._thread.start()
 
     def stop(self) -> None:
+        self._closing.set()
+        self._display.nudge()
         self._server.should_exit = True
         self._thread.join(4.0)
         self._socket.close()
@@ -197,7 +206,7 @@ async def _json_body(request: Request) -> Any:
         return None
 
 
-async def _events(request: Request, display: Display) -> Response:
+async def _events(request: Request, display: Display, closing: threading.Event) -> Response:
     """Server-sent events: the whole view at once and after each change, so that a reconnected page shows the truth."""
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
@@ -210,7 +219,7 @@ async def _events(request: Request, display: Display) -> Response:
         stop = display.listen(wake)
         try:
             sent = -1
-            while not await request.is_disconnected():
+            while not closing.is_set() and not await request.is_disconnected():
                 changed.clear()
                 version, view = display.read()
                 if version != sent:
@@ -226,14 +235,14 @@ async def _events(request: Request, display: Display) -> Response:
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
-async def _preview(request: Request, preview: Preview) -> Response:
+async def _preview(request: Request, preview: Preview, closing: threading.Event) -> Response:
     """The mirrored preview as a stream of JPEGs, at most 15 a second."""
 
     async def stream() -> AsyncIterator[bytes]:
         preview.watch()
         try:
             number = 0
-            while not await request.is_disconnected():
+            while not closing.is_set() and not await request.is_disconnected():
                 found = await run_in_threadpool(preview.next_jpeg, number, _PREVIEW_WAIT_S)
                 if found is None:
                     continue
