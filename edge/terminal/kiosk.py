@@ -91,6 +91,7 @@ class KioskServer:
     ) -> None:
         self._socket = inherited or _listening(settings)
         self.port = int(self._socket.getsockname()[1])
+        self.failed = False  # whether the thread ended by itself
         self._display = display
         self._closing = threading.Event()
         config = uvicorn.Config(
@@ -126,6 +127,7 @@ class KioskServer:
             self._server.run(sockets=[self._socket])
         except Exception as exc:  # noqa: BLE001 - a page that fails must not take the session with it
             Log("terminal.kiosk").error("kiosk-failed", exc=exc)
+            self.failed = True
 
 
 class _Guard:

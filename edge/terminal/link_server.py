@@ -11,6 +11,7 @@ import secrets
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ _CHUNK = 65536
 _SEND_TIMEOUT_S = 5.0
 _SOCKET_MODE = 0o660
 _BACKLOG = 4
+_FAULT_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,15 @@ class LinkServer:
                 self._turn()
             except JournalError as exc:
                 self._log.error("journal-unusable", exc=exc)
-                self._drop("the journal cannot be used")
-                self._wait(5.0)
+                self._start_over("the journal cannot be used")
+            except Exception as exc:  # noqa: BLE001 - a thread that ends would leave a terminal that never delivers
+                self._log.error("link-failed", exc=exc)
+                self._start_over("a fault of ours")
+
+    def _start_over(self, why: str) -> None:
+        """Without an uplink there is nothing to do but to wait for it: it comes back within seconds."""
+        self._drop(why)
+        time.sleep(_FAULT_PAUSE_S)
 
     def _turn(self) -> None:
         now = self._clock.monotonic()

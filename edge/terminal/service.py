@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from edge.clock import Clock, SystemClock
 from edge.config import Settings
 from edge.drivers.board import BoardHealth, read_health
-from edge.drivers.camera import FrameSource, Image, open_source
+from edge.drivers.camera import DetailSource, FrameSource, Image, open_source
 from edge.drivers.document import CardView
 from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, VouchError
 from edge.evidence import claims, messages
@@ -62,7 +62,9 @@ _PROBE_EACH_S = 5.0
 _INBOX_LIMIT = 64
 _WAITING_LIMIT = 4
 _FEED_S = 2.0
-_CAMERA_LOST = 1  # exit code: systemd starts the process anew
+# Exit codes: systemd starts the process anew.
+_CAMERA_LOST = 1
+_KIOSK_LOST = 3
 _FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
 
 
@@ -141,6 +143,7 @@ class Terminal:
         """`on_screen` and `on_report` are for the simulator: its person reads the one, its page shows the other."""
         self.display = Display()
         self.preview = Preview()
+        self.page: KioskServer | None = None  # while `run` runs
         self._settings = settings
         self._source = source
         self._vision = vision
@@ -206,11 +209,11 @@ class Terminal:
         self._stopping = True
 
     def run(self, *, kiosk: socket.socket | None = None) -> int:
-        """Serve until stopped (0), until a video file ends (0), or until the camera is lost (1).
+        """Serve until stopped (0), until a video file ends (0), or until the camera (1) or the page (3) is lost.
 
         `kiosk`: an inherited listening socket for the page; without one, the settings' loopback port is opened.
         """
-        page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
+        page = self.page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
         self._link_server.start()
         page.start()
         self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
@@ -229,6 +232,8 @@ class Terminal:
 
     def _loop(self) -> int:
         while not self._stopping:
+            if self.page is not None and self.page.failed:
+                return _KIOSK_LOST
             try:
                 if not self._turn():
                     return 0
@@ -260,7 +265,11 @@ class Terminal:
 
     def _session_frame(self, session: Session) -> bool:
         """Everything between two frames is here: read, look, decide. False at the end of a video file."""
-        frame = self._source.read(self._settings.camera.timeout_s)
+        source, timeout_s = self._source, self._settings.camera.timeout_s
+        if session.reads_document and isinstance(source, DetailSource):
+            frame = source.read_detail(timeout_s)
+        else:
+            frame = source.read(timeout_s)
         if frame is None:
             # A file that ended: the rules' own time limits end the session, as they would for a person who left.
             self._film_over = True

@@ -115,6 +115,11 @@ class Session:
         """Whether the camera is of use now: never before consent."""
         return self.result is None and (self.state.phase in _FRAME_PHASES or self._card is not None)
 
+    @property
+    def reads_document(self) -> bool:
+        """Whether frames are for reading a card, so that a finer picture is of use."""
+        return self._card is not None
+
     def react(self, event: machine.Event) -> None:
         """One event of the person, of time, or of the camera."""
         if self.result is not None:

@@ -302,6 +302,27 @@ def test_a_terminal_told_to_stop_in_a_session_signs_an_error(place, person) -> N
     assert opened(place, row.message).outcome is Outcome.ERROR
 
 
+def test_a_video_that_ends_in_a_session_ends_it_by_the_rules_own_time_and_the_process_with_0(place, person) -> None:
+    person.finite, person.ends_after = True, 20
+    policy = replace(_policy(), session_timeout_ms=5000, action_timeout_ms=2000)
+    with Counter(place, person) as counter, UplinkEnd(place.settings.socket_path) as uplink:
+        uplink.send(Inbound(Down.POLICY, messages.build_policy(policy, KeyFile(place.pki.signing_key))))
+        to_consent(counter, uplink)
+        agree(counter)
+        assert counter.join(40) == 0
+    with open_journal(place.settings) as journal:
+        (row,) = journal.pending(10)
+    claims = opened(place, row.message)
+    assert claims.outcome is Outcome.INCONCLUSIVE
+    assert Reason.SESSION_TIMEOUT in claims.reasons
+
+
+def test_a_page_that_fails_ends_the_process(counter) -> None:
+    until(counter.terminal._link_server._thread.is_alive)
+    counter.page_failed()
+    assert counter.join() == 3
+
+
 def test_an_uplink_that_speaks_nonsense_is_dropped_and_the_next_one_served(counter, place) -> None:
     path = place.settings.socket_path
     with UplinkEnd(path) as broken:

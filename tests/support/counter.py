@@ -47,6 +47,7 @@ class ObservedPerson:
         self.closed_vision = 0
         self.before_frame: Callable[[int], None] = lambda _index: None
         self.in_process: Callable[[int], None] = lambda _index: None
+        self.ends_after: int | None = None
         self._fps = fps
         self._start_s = time.monotonic()
         self._index = 0
@@ -54,6 +55,8 @@ class ObservedPerson:
     # FrameSource
     def read(self, timeout_s: float) -> Frame | None:
         self.before_frame(self._index)
+        if self.ends_after is not None and self._index >= self.ends_after:
+            return None
         due = self._start_s + self._index / self._fps
         time.sleep(max(0.0, due - time.monotonic()))
         self._index = max(self._index + 1, int((time.monotonic() - self._start_s) * self._fps))
@@ -137,6 +140,10 @@ class Counter:
 
     def view(self) -> dict[str, object]:
         return json.loads(self.terminal.display.read()[1].to_json())
+
+    def page_failed(self) -> None:
+        """As if the page's thread had ended."""
+        self.terminal.page.failed = True
 
     def _saw(self, screen: Screen) -> None:
         self.screens.append(screen)
