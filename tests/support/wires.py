@@ -233,6 +233,7 @@ class UplinkEnd:
                 time.sleep(0.05)
         self._decoder = Decoder()
         self._waiting: list[Message] = []
+        self.seen: list[Message] = []
         self.send(Hello())
         assert isinstance(self.receive(), Hello)
         if up:
@@ -249,7 +250,9 @@ class UplinkEnd:
             if not data:
                 raise ConnectionResetError
             self._waiting += self._decoder.feed(data)
-        return self._waiting.pop(0)
+        message = self._waiting.pop(0)
+        self.seen.append(message)
+        return message
 
     def expect(self, wanted: Callable[[Message], bool], timeout_s: float = 20.0) -> Message:
         deadline = time.monotonic() + timeout_s
