@@ -14,7 +14,7 @@ from edge.session.machine import Screen
 from simulator.person import Light, Person, PersonState, render_linear
 from simulator.person.motion import Actor, Habits, draw_habits
 from simulator.person.render import encode
-from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, rasterise, rotation, sample
+from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, Canvas, rasterise, rotation, sample
 from simulator.room import draw_light, draw_room
 
 Array = NDArray[Any]  # float; numpy arithmetic loses the width
@@ -107,6 +107,7 @@ class PrintStage:
         self._light = light or draw_light(seed)
         self._seed = seed
         self._room: Array | None = None
+        self._canvas: Canvas | None = None
         self._points, self._normals, self._triangles, self._uv = _sheet_mesh(self.how, sheet.shape[:2])
 
     def on_screen(self, screen: Screen) -> None:
@@ -126,6 +127,8 @@ class PrintStage:
         return self._draw(state, shake, size)
 
     def _draw(self, state: PersonState, shake: float, size: tuple[int, int]) -> Array:
+        if self._canvas is None or self._canvas.size != size:
+            self._canvas = Canvas(size)
         turn = rotation(state.yaw_deg, state.pitch_deg + 2.5 * shake, state.roll_deg)
         place = np.asarray([state.x_cm, state.y_cm + 0.8 * shake, -state.distance_cm], np.float32)
         points = self._points @ turn.T + place
@@ -145,7 +148,7 @@ class PrintStage:
             shine += self.how.gloss * 0.55 * float(np.mean(colour)) * np.clip((normals * half).sum(axis=1), 0, 1) ** 60
         out = self.room(size).copy()
         inked = np.concatenate([self._uv, shine[:, None]], axis=1)
-        surface, lit, depth = rasterise(points, self._triangles, inked, irradiance, size, both_sides=True)
+        surface, lit, depth = rasterise(self._canvas, points, self._triangles, inked, irradiance, both_sides=True)
         rows, columns = self._sheet.shape[:2]
         picture = sample(self._sheet, surface[..., :2] * (columns - 1, rows - 1)) * lit + surface[..., 2:3]
         covered = depth < FAR_CM

@@ -17,6 +17,7 @@ from edge.session.machine import Screen
 from edge.session.observation import FrameInfo
 from simulator.person import Light, Person, render_linear
 from simulator.person.motion import Actor
+from simulator.raster import Canvas
 from simulator.room import draw_light, draw_room
 
 Array = NDArray[Any]  # float; numpy arithmetic loses the width
@@ -49,11 +50,15 @@ class PersonStage:
         self._light = light or draw_light(seed)
         self._seed = seed
         self._room: Array | None = None
+        self._canvas: Canvas | None = None
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
         if self._room is None or self._room.shape[:2] != size[::-1]:
             self._room = draw_room(self._seed, size)
-        return render_linear(self.person, self.actor.at(t_s), size, self._room, self._light).linear
+        if self._canvas is None or self._canvas.size != size:
+            self._canvas = Canvas(size)
+        state = self.actor.at(t_s)
+        return render_linear(self.person, state, size, self._room, self._light, canvas=self._canvas).linear
 
     def on_screen(self, screen: Screen) -> None:
         self.actor.on_screen(screen)

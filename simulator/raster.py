@@ -15,12 +15,28 @@ FAR_CM = 400.0
 _NEAR_CM = 5.0
 
 
+class Canvas:
+    """Buffers of one picture size, kept from frame to frame: fresh ones would cost a quarter of the drawing."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        width, height = size
+        self.size = size
+        self.pictures = [np.zeros((height, width, 3), np.float32) for _ in range(2)]
+        self.depths = [np.zeros((height, width), np.float32) for _ in range(2)]
+
+    def clear(self) -> None:
+        """Black, and infinitely far."""
+        for picture, depth in zip(self.pictures, self.depths, strict=True):
+            picture.fill(0.0)
+            depth.fill(FAR_CM)
+
+
 def rasterise(
+    canvas: Canvas,
     positions: Array,
     triangles: NDArray[np.int32],
     surface: Array,
     irradiance: Array,
-    size: tuple[int, int],
     focal: float = FOCAL_PER_HEIGHT,
     *,
     both_sides: bool = False,
@@ -28,23 +44,19 @@ def rasterise(
     """Two vertex attributes [V, 3] drawn as pictures [H, W, 3], 0 where nothing is, and the depth [H, W] in cm.
 
     `positions` [V, 3] in camera space, cm: x right, y up, z < 0 in front of the lens. Triangles whose vertices run
-    clockwise on the screen are seen from behind and left out unless `both_sides`.
+    clockwise on the screen are seen from behind and left out unless `both_sides`. What comes back is the canvas's own.
     """
-    width, height = size
+    canvas.clear()
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
     settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE if both_sides else cv2.RASTERIZE_CULLING_CW)
     fov = 2 * float(np.arctan(0.5 / focal))
     lens = np.eye(4, dtype=np.float32)
     positions = np.ascontiguousarray(positions, np.float32)
-    drawn = []
-    for attribute in (surface, irradiance):
-        picture = np.zeros((height, width, 3), np.float32)
-        depth = np.full((height, width), FAR_CM, np.float32)
+    for attribute, picture, depth in zip((surface, irradiance), canvas.pictures, canvas.depths, strict=True):
         values = np.ascontiguousarray(attribute, np.float32)
         cv2.triangleRasterize(positions, triangles, values, picture, depth, lens, fov, _NEAR_CM, FAR_CM, settings)
-        drawn.append((picture, depth))
-    return drawn[0][0], drawn[1][0], drawn[0][1]
+    return canvas.pictures[0], canvas.pictures[1], canvas.depths[0]
 
 
 def sample(texture: Array, at: Array) -> Array:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.session.points import LEFT_EYE, LEFT_MOUTH_CORNER, NOSE_TIP, OVAL, RIGHT_EYE, RIGHT_MOUTH_CORNER
-from simulator.person.identity import Identity, draw_identity
+from simulator.person.identity import HairStyle, Identity, draw_identity
 from simulator.person.landmarks import landmark_vertices
 from simulator.person.light import Light
 from simulator.person.parts import build_parts, eye_uv
-from simulator.person.shape import EYE_RADIUS_CM, Morph, build_skin
-from simulator.person.skin import ATLAS_PX, paint, region
-from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, project, rasterise, rotation, sample
+from simulator.person.shape import EYE_RADIUS_CM, Morph, Skin, build_skin
+from simulator.person.skin import ATLAS_PX, hairness, paint, region
+from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, Canvas, project, rasterise, rotation, sample
 
 Image = NDArray[np.uint8]
 Array = NDArray[Any]  # float; numpy arithmetic loses the width
@@ -81,7 +81,7 @@ class Person:
         self.head: Array = np.concatenate([np.ones(len(skin.positions), np.float32), *[p.head for p in group]])
         self.uv: Array = np.concatenate([region("skin", skin.grid_uv), *[p.uv for p in group]])
         self.triangles = np.ascontiguousarray(
-            np.concatenate([skin.triangles] + [p.triangles + s for p, s in zip(group, starts[1:-1], strict=True)]),
+            np.concatenate([_bare(who, skin)] + [p.triangles + s for p, s in zip(group, starts[1:-1], strict=True)]),
             np.int32,
         )
 
@@ -89,6 +89,15 @@ class Person:
     def from_seed(cls, seed: int) -> Person:
         """The person of this seed: always the same."""
         return cls(draw_identity(seed))
+
+
+def _bare(who: Identity, skin: Skin) -> NDArray[np.int32]:
+    """The skin's triangles without the scalp that always lies under hair."""
+    if who.hair_style in (HairStyle.BALD, HairStyle.CROPPED):
+        return skin.triangles
+    angle = np.interp(skin.grid_uv[:, 0], np.linspace(0, 1, len(skin.angles)), skin.angles)
+    covered = hairness(who, angle, skin.positions[:, 1]) > 1.3
+    return skin.triangles[~covered[skin.triangles].all(axis=1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,14 +140,20 @@ def render_linear(
     background: Array | None = None,
     light: Light | None = None,
     focal: float = FOCAL_PER_HEIGHT,
+    canvas: Canvas | None = None,
 ) -> View:
-    """The person in front of `background` in linear light; no lens, no sensor. `focal`: over the picture's height."""
+    """The person in front of `background` in linear light; no lens, no sensor. `focal`: over the picture's height.
+
+    Who draws many pictures gives a `canvas` of that size.
+    """
     width, height = size
+    if canvas is None or canvas.size != size:
+        canvas = Canvas(size)
     light = light or Light()
     positions, normals, occlusion, uv = _pose(person, state)
     irradiance, shine = _shade(person, positions, normals, occlusion, light)
     inked = np.concatenate([uv / ATLAS_PX, shine[:, None]], axis=1)
-    surface, lit, depth = rasterise(positions, person.triangles, inked, irradiance, size, focal)
+    surface, lit, depth = rasterise(canvas, positions, person.triangles, inked, irradiance, focal)
     covered = depth < FAR_CM
     area = _area(positions, size, focal)
     seen = surface[area]
@@ -250,7 +265,7 @@ def _shade(person: Person, positions: Array, normals: Array, occlusion: Array, l
         wide = glance**9
         shine += (0.20 * strength) * wide + (0.10 * strength) * wide * wide * glance**7
     shine *= direct
-    rim = (1 - np.clip(facing, 0, 1)) ** 4
+    rim = (1 - np.clip(np.abs(facing), 0, 1)) ** 4
     shine += 0.10 * float(np.mean(light.sky)) * rim
     return np.ascontiguousarray(irradiance, np.float32), (shine * person.gloss).astype(np.float32)
 
@@ -258,9 +273,9 @@ def _shade(person: Person, positions: Array, normals: Array, occlusion: Array, l
 def _area(positions: Array, size: tuple[int, int], focal: float) -> tuple[slice, slice]:
     """Rows and columns of the picture that the person can touch."""
     width, height = size
-    pixels = project(positions, size, focal)
-    left, top = np.floor(pixels.min(axis=0)).astype(int) - 1
-    right, bottom = np.ceil(pixels.max(axis=0)).astype(int) + 2
+    pixels = project(positions[::4], size, focal)  # neighbours lie within the margin
+    left, top = np.floor(pixels.min(axis=0)).astype(int) - 12
+    right, bottom = np.ceil(pixels.max(axis=0)).astype(int) + 12
     return (
         slice(min(max(int(top), 0), height - 1), max(min(int(bottom), height), 1)),
         slice(min(max(int(left), 0), width - 1), max(min(int(right), width), 1)),

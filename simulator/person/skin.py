@@ -343,7 +343,8 @@ def paint_eye(who: Identity, rng: np.random.Generator) -> Array:
         np.linspace(-1.42, 1.42, size, dtype=np.float32), np.linspace(-1.42, 1.42, size, dtype=np.float32)
     )
     r, angle = np.hypot(u, v), np.arctan2(v, u)
-    white = np.asarray([0.47, 0.50, 0.53], np.float32) * (1 + 0.03 * noise(rng, size, size, 16))[..., None]
+    tint = 0.72 + 0.28 * min(1.0, who.skin[1] / 0.4)  # darker people's sclera is a little darker too
+    white = tint * np.asarray([0.47, 0.50, 0.53], np.float32) * (1 + 0.03 * noise(rng, size, size, 16))[..., None]
     red = np.clip((r - 0.75) / 0.7, 0, 1)
     white = white * (1 - red[..., None] * np.asarray([0.34, 0.34, 0.14], np.float32))
     rays = 0.22 * np.sin(angle * 37 + 3 * np.sin(angle * 9)) + 0.18 * noise(rng, size, size, 4)
