@@ -27,7 +27,7 @@ TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
 DELAYS_S = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # The sensor's steps: relative exposure, gentle enough to keep the face usable.
 EXPOSURES = (0.45, 0.6, 1.0, 1.5)
-EXPOSURE_STEPS = 4
+EXPOSURE_STEPS = 3
 
 # A movement counts as full from here, relative to the person's own resting state.
 FULL_TURN_DEG = 20.0  # depth from parallax needs 20 to 25 degrees

@@ -415,7 +415,9 @@ def _from_the_start(state: State) -> State:
 
 def _start_sensor(state: State, seen: Observation, now: float) -> Result:
     run = SensorRun(0, seen.frame.t_s, _sensitivity(seen))
-    state, effects = _show(_logged(replace(state, sensor=run), "exposure", now), now)
+    before = SensorSample(1.0, pad.SENSOR_SETTLE_S, seen.luma, None)
+    state = replace(state, sensor=run, pad=replace(state.pad, sensor=(before,)))
+    state, effects = _show(_logged(state, "exposure", now), now)
     return state, (SetExposure(_planned(state).exposures[0]), *effects)
 
 

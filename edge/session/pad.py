@@ -110,7 +110,7 @@ def judge_sensor(evidence: PadEvidence) -> CheckOutcome:
         return CheckOutcome.NOT_RUN
     settled = [s for s in evidence.sensor if s.age_s >= SENSOR_SETTLE_S and s.luma > 0]
     factors = np.log([s.factor for s in settled]) if settled else np.zeros(0)
-    if len(set(factors.tolist())) < 3:
+    if len(set(factors.tolist())) < 2:
         return CheckOutcome.INCONCLUSIVE
     told = [(s.factor, s.metadata_factor) for s in settled if s.metadata_factor is not None]
     if any(not 0.7 <= metadata / factor <= 1.4 for factor, metadata in told):
