@@ -547,7 +547,9 @@ def _unanswered(state: State, r: Recogniser, now: float) -> Result:
         if relief is not None and relief < pad.FLAT_RELIEF:
             state = replace(state, pad=replace(state.pad, reliefs=(*state.pad.reliefs, relief)))
     policy = _begun(state).policy
-    if len(state.failures) >= max(1, policy.attempts) or _surely_attack(state):
+    if _surely_attack(state):
+        return _conclude(state, Ending(Outcome.LIVENESS_FAIL, state.failures), now)
+    if len(state.failures) >= max(1, policy.attempts):
         return _conclude(state, _exhausted(state.failures), now)
     hint = {
         Reason.CHALLENGE_TOO_EARLY: Guidance.TOO_EARLY,
