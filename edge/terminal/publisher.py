@@ -74,13 +74,15 @@ class Publisher:
         return sent
 
     def wait_s(self, now: float) -> float:
-        """Until `due` may have something to say because of time alone; at most a minute."""
+        """Until `due` may have something to say because of time alone: above 0 after a `due`, at most a minute."""
+        if not self._online:
+            return 60.0
         times = [now + 60.0]
         if self._under_way:
             times.append(min(sent.sent_s for sent in self._under_way.values()) + self._receipt_wait_s)
         if now < self._paused_until_s:
             times.append(self._paused_until_s)
-        if self._again_at_s is not None:
+        elif self._again_at_s is not None:
             times.append(self._again_at_s)
         return max(0.0, min(times) - now)
 

@@ -191,6 +191,7 @@ class Any(RuleBasedStateMachine):
         assert burst == sorted(burst)
         assert not released & set(burst)
         self.sent += burst
+        assert self.made.wait_s(self.now) > 0, "whoever waits for this must not spin"
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), code=st.sampled_from([0, 0x10, 0x87, 0x97]))
