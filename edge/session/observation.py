@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,3 +72,53 @@ class Observation:
     face_count: int
     face: FaceSeen | None
     luma: float = 0.0  # mean luma of the whole frame, 0..1: the sensor challenge reads it
+
+
+def observations_to_jsonl(seen: Iterable[Observation]) -> str:
+    """One line of JSON a frame, for tests that replay a clip. Templates are left out: they never become text."""
+    return "".join(json.dumps(_to_json(o), separators=(",", ":")) + "\n" for o in seen)
+
+
+def observations_from_jsonl(text: str) -> tuple[Observation, ...]:
+    """What `observations_to_jsonl` wrote, points to a hundredth of a pixel. ValueError, KeyError or TypeError else."""
+    return tuple(_from_json(json.loads(line)) for line in text.splitlines() if line)
+
+
+def _to_json(seen: Observation) -> dict[str, Any]:
+    face = seen.face
+    return {
+        "frame": asdict(seen.frame),
+        "face_count": seen.face_count,
+        "luma": round(seen.luma, 5),
+        "face": None
+        if face is None
+        else {
+            "box": [round(float(v), 2) for v in face.box],
+            "detector_score": round(face.detector_score, 4),
+            "presence": round(face.presence, 4),
+            "points": [[round(float(x), 2), round(float(y), 2)] for x, y in face.points],
+            "pose": asdict(face.pose),
+            "eye_openness": list(face.eye_openness),
+            "mouth_openness": face.mouth_openness,
+            "quality": asdict(face.quality),
+            "bona_fide": face.bona_fide,
+        },
+    }
+
+
+def _from_json(line: dict[str, Any]) -> Observation:
+    told = line["face"]
+    face = None
+    if told is not None:
+        face = FaceSeen(
+            box=(told["box"][0], told["box"][1], told["box"][2], told["box"][3]),
+            detector_score=told["detector_score"],
+            presence=told["presence"],
+            points=np.asarray(told["points"], np.float32),
+            pose=HeadPose(**told["pose"]),
+            eye_openness=(told["eye_openness"][0], told["eye_openness"][1]),
+            mouth_openness=told["mouth_openness"],
+            quality=FaceQuality(**told["quality"]),
+            bona_fide=told["bona_fide"],
+        )
+    return Observation(FrameInfo(**line["frame"]), line["face_count"], face, line["luma"])
