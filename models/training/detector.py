@@ -73,7 +73,13 @@ class Detector(nn.Module):
         return self.out(self.head(fine)).permute(0, 2, 3, 1).reshape(-1, ROWS * COLUMNS, 15)
 
 
-def compose(rng: np.random.Generator, pool: scenes.Pool, indices: np.ndarray, rooms: list) -> tuple[np.ndarray, list]:
+def compose(
+    rng: np.random.Generator,
+    pool: scenes.Pool,
+    indices: np.ndarray,
+    rooms: list,
+    turner: scenes.HeadTurner | None = None,
+) -> tuple[np.ndarray, list]:
     """One picture [128, 160, 3] uint8 and its faces [(box [4], keypoints [5, 2], yaw)], px."""
     content = _content(rng)
     left, top, width, height = content
@@ -82,7 +88,7 @@ def compose(rng: np.random.Generator, pool: scenes.Pool, indices: np.ndarray, ro
     faces: list = []
     count = int(rng.choice([0, 1, 2, 3], p=[0.12, 0.66, 0.14, 0.08]))
     for k in range(count):
-        face = scenes.draw_face(rng, pool, indices)
+        face = scenes.draw_face(rng, pool, indices, turner)
         tall = (
             float(np.exp(rng.uniform(np.log(14), np.log(0.92 * height)))) if k == 0 else rng.uniform(13, height * 0.4)
         )
@@ -196,6 +202,7 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
+    turner = scenes.HeadTurner(pool)
     model = Detector().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
@@ -214,7 +221,7 @@ def train(folder: Path, pool_dir: Path, minutes: float) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         t0 = time.monotonic()
-        batch = [compose(rng, pool, indices, rooms) for _ in range(BATCH)]
+        batch = [compose(rng, pool, indices, rooms, turner) for _ in range(BATCH)]
         goals = [torch.from_numpy(np.stack(g)) for g in zip(*(targets(f) for _, f in batch), strict=True)]
         x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
         composing += time.monotonic() - t0

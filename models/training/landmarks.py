@@ -69,89 +69,6 @@ def eye_ratio(contour: np.ndarray, width: float) -> float:
     return float(np.linalg.norm(contour[UPPER] - contour[LOWER], axis=1).mean() / max(width, 1e-3))
 
 
-class HeadTurner:
-    """Shows a labelled face from another side: its picture on its 3-D mesh, set before its own background."""
-
-    MARGIN = 24
-    DISTANCE = 600.0  # px; a face of 100 px seen from six times its width
-
-    def __init__(self, pool: scenes.Pool) -> None:
-        frontal = [i for i in range(3000) if abs(scenes.mesh_yaw(pool.mesh[i])) < 0.05]
-        mean = np.mean([pool.mesh[i] - pool.mesh[i].mean(axis=0) for i in frontal], axis=0).astype(np.float64)
-        mean[[13, 312, 82, 81, 311, 80, 310, 191, 415], 1] -= 2  # open the mouth a little: no triangle across its line
-        flat = self._with_rings(mean)[:, :2]
-        low, span = flat.min(axis=0) - 1, np.ptp(flat, axis=0).max() + 2
-        subdivision = cv2.Subdiv2D((0, 0, 1000, 1000))
-        scaled = ((flat - low) / span * 998).astype(np.float32)
-        ids = {}
-        for i, p in enumerate(scaled):
-            ids[(float(p[0]), float(p[1]))] = i
-            subdivision.insert((float(p[0]), float(p[1])))
-        triangles = []
-        for t in subdivision.getTriangleList():
-            corner = [ids.get((float(t[k]), float(t[k + 1]))) for k in (0, 2, 4)]
-            if None not in corner:
-                triangles.append(corner)
-        self._triangles = np.array(triangles, np.int32)
-        settings = cv2.TriangleRasterizeSettings().setShadingType(cv2.RASTERIZE_SHADING_SHADED)
-        self._settings = settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
-
-    @staticmethod
-    def _with_rings(mesh: np.ndarray) -> np.ndarray:
-        """The mesh and two rings around its oval that fall back like the sides of a head."""
-        oval = mesh[scenes.LANDMARKS[94:130]]
-        centre = oval.mean(axis=0)
-        width = float(np.ptp(oval[:, 0]))
-        rings = []
-        for wide, back in ((1.18, 0.25), (1.5, 0.8)):
-            ring = centre + (oval - centre) * wide
-            ring[:, 2] = oval[:, 2] + back * width
-            rings.append(ring)
-        return np.concatenate([mesh, *rings])
-
-    def turn(self, image: np.ndarray, mesh: np.ndarray, yaw: float, pitch: float) -> tuple[np.ndarray, np.ndarray]:
-        """The face turned by radians about its own axes: image [176, 176, 3] and mesh [468, 3] in its pixels."""
-        size = scenes.FACE_PX + 2 * self.MARGIN
-        vertices = self._with_rings(mesh.astype(np.float64))
-        oval = mesh[scenes.LANDMARKS[94:130]].astype(np.float64)
-        pivot = oval.mean(axis=0)
-        pivot[2] += 0.2 * float(np.ptp(oval[:, 0]))
-        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-        tilt = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-        rotation = tilt @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-        turned = (vertices - pivot) @ rotation.T + pivot
-        half = size / 2
-        middle = scenes.FACE_PX / 2
-        view = np.stack(
-            [turned[:, 0] - middle, -(turned[:, 1] - middle), -(self.DISTANCE + turned[:, 2] - pivot[2])], axis=1
-        ).astype(np.float32)
-        texture = np.zeros((len(vertices), 3), np.float32)
-        texture[:, :2] = (vertices[:, :2] + 64) / 256
-        ys, xs = np.mgrid[0:size, 0:size].astype(np.float32) - self.MARGIN
-        colour = np.dstack([(xs + 64) / 256, (ys + 64) / 256, np.zeros_like(xs)])
-        depth = np.full((size, size), 5000.0, np.float32)
-        field = 2 * np.arctan(half / self.DISTANCE)
-        cv2.triangleRasterize(
-            view,
-            self._triangles,
-            texture,
-            colour,
-            depth,
-            np.eye(4, dtype=np.float32),
-            field,
-            10.0,
-            5000.0,
-            self._settings,
-        )
-        source = colour[..., :2] * 256 - 64
-        out = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        scale = self.DISTANCE / (self.DISTANCE + turned[:468, 2] - pivot[2])
-        points = turned[:468].copy()
-        points[:, 0] = half + (turned[:468, 0] - middle) * scale
-        points[:, 1] = half + (turned[:468, 1] - middle) * scale
-        return out, points
-
-
 def close_eye(image: np.ndarray, contour: np.ndarray, amount: float) -> np.ndarray:
     """Draw the upper lid down over one eye by `amount` 0..1 (in place); returns the new contour [16, 2].
 
@@ -206,7 +123,7 @@ def sample(
     pool: scenes.Pool,
     indices: np.ndarray,
     rooms: list,
-    turner: HeadTurner | None,
+    turner: scenes.HeadTurner | None,
     *,
     plain: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
@@ -343,7 +260,7 @@ def train(folder: Path, pool_dir: Path, minutes: float, detector: Path | None, p
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
-    rooms, turner = scenes.load_rooms(held_out=False), HeadTurner(pool)
+    rooms, turner = scenes.load_rooms(held_out=False), scenes.HeadTurner(pool)
     indices, drawn = balanced(pool), dict(np.load(people)) if people else None
     model = Landmarks().to(memory_format=torch.channels_last)
     model.out.bias.data = torch.from_numpy(mean_shape(pool)).float().flatten()
@@ -449,7 +366,7 @@ def export(weights: Path, pool_dir: Path, target: Path) -> None:
     model = Landmarks()
     model.load_state_dict(torch.load(weights))
     pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(6)
-    rooms, turner = scenes.load_rooms(held_out=False), HeadTurner(pool)
+    rooms, turner = scenes.load_rooms(held_out=False), scenes.HeadTurner(pool)
     indices = np.flatnonzero(~pool.held_out)
     pictures = [as_tensor(sample(rng, pool, indices, rooms, turner)[0]) for _ in range(300)]
     print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
@@ -486,7 +403,7 @@ def check(model: Path, pool_dir: Path) -> None:
     """Error against the teacher on held-out faces, by yaw and turned; openness; presence; the clips, tracked."""
     run = runner(model)
     pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(12)
-    rooms, turner = scenes.load_rooms(held_out=True), HeadTurner(pool)
+    rooms, turner = scenes.load_rooms(held_out=True), scenes.HeadTurner(pool)
     indices = np.flatnonzero(pool.held_out)
     bins: dict[str, list[float]] = {}
     shut: dict[str, list[float]] = {"open": [], "shut": []}

@@ -190,11 +190,19 @@ class Face:
     yaw: float
 
 
-def draw_face(rng: np.random.Generator, pool: Pool, indices: NDArray) -> Face:
-    """A face of the pool, mirrored half of the time."""
+def draw_face(rng: np.random.Generator, pool: Pool, indices: NDArray, turner: HeadTurner | None = None) -> Face:
+    """A face of the pool, mirrored half of the time; with a `turner`, half of them turned and tilted further."""
     index = int(rng.choice(indices))
     image, landmarks = np.asarray(pool.images[index]), pool.landmarks(index)
     yaw = mesh_yaw(pool.mesh[index])
+    if turner is not None and rng.random() < 0.5:
+        mesh = np.asarray(pool.mesh[index], np.float64).copy()
+        mesh[LANDMARKS[:32], :2] = pool.eyes[index]
+        aim = np.clip(np.arctan(yaw) + rng.uniform(-0.7, 0.7), -0.8, 0.8)
+        image, mesh = turner.turn(image, mesh, np.arctan(yaw) - aim, rng.normal(0, 0.35))
+        image = np.ascontiguousarray(image[turner.MARGIN :][:FACE_PX, turner.MARGIN :][:, :FACE_PX])
+        landmarks = (mesh[LANDMARKS, :2] - turner.MARGIN).astype(np.float32)
+        yaw = float(np.tan(aim))
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
         landmarks = landmarks[MIRROR]
@@ -207,6 +215,89 @@ def mesh_yaw(mesh: NDArray) -> float:
     """Tangent of the head's yaw, from the depths of the face's two sides (234: picture left, 454: picture right)."""
     across = mesh[454] - mesh[234]
     return float(across[2] / max(across[0], 1e-3))
+
+
+class HeadTurner:
+    """Shows a labelled face from another side: its picture on its 3-D mesh, set before its own background."""
+
+    MARGIN = 24
+    DISTANCE = 600.0  # px; a face of 100 px seen from six times its width
+
+    def __init__(self, pool: Pool) -> None:
+        frontal = [i for i in range(3000) if abs(mesh_yaw(pool.mesh[i])) < 0.05]
+        mean = np.mean([pool.mesh[i] - pool.mesh[i].mean(axis=0) for i in frontal], axis=0).astype(np.float64)
+        mean[[13, 312, 82, 81, 311, 80, 310, 191, 415], 1] -= 2  # open the mouth a little: no triangle across its line
+        flat = self._with_rings(mean)[:, :2]
+        low, span = flat.min(axis=0) - 1, np.ptp(flat, axis=0).max() + 2
+        subdivision = cv2.Subdiv2D((0, 0, 1000, 1000))
+        scaled = ((flat - low) / span * 998).astype(np.float32)
+        ids = {}
+        for i, p in enumerate(scaled):
+            ids[(float(p[0]), float(p[1]))] = i
+            subdivision.insert((float(p[0]), float(p[1])))
+        triangles = []
+        for t in subdivision.getTriangleList():
+            corner = [ids.get((float(t[k]), float(t[k + 1]))) for k in (0, 2, 4)]
+            if None not in corner:
+                triangles.append(corner)
+        self._triangles = np.array(triangles, np.int32)
+        settings = cv2.TriangleRasterizeSettings().setShadingType(cv2.RASTERIZE_SHADING_SHADED)
+        self._settings = settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
+
+    @staticmethod
+    def _with_rings(mesh: NDArray) -> NDArray:
+        """The mesh and two rings around its oval that fall back like the sides of a head."""
+        oval = mesh[LANDMARKS[94:130]]
+        centre = oval.mean(axis=0)
+        width = float(np.ptp(oval[:, 0]))
+        rings = []
+        for wide, back in ((1.18, 0.25), (1.5, 0.8)):
+            ring = centre + (oval - centre) * wide
+            ring[:, 2] = oval[:, 2] + back * width
+            rings.append(ring)
+        return np.concatenate([mesh, *rings])
+
+    def turn(self, image: NDArray, mesh: NDArray, yaw: float, pitch: float) -> tuple[NDArray, NDArray]:
+        """The face turned by radians about its own axes: image [176, 176, 3] and mesh [468, 3] in its pixels."""
+        size = FACE_PX + 2 * self.MARGIN
+        vertices = self._with_rings(mesh.astype(np.float64))
+        oval = mesh[LANDMARKS[94:130]].astype(np.float64)
+        pivot = oval.mean(axis=0)
+        pivot[2] += 0.2 * float(np.ptp(oval[:, 0]))
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        tilt = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        rotation = tilt @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        turned = (vertices - pivot) @ rotation.T + pivot
+        half = size / 2
+        middle = FACE_PX / 2
+        view = np.stack(
+            [turned[:, 0] - middle, -(turned[:, 1] - middle), -(self.DISTANCE + turned[:, 2] - pivot[2])], axis=1
+        ).astype(np.float32)
+        texture = np.zeros((len(vertices), 3), np.float32)
+        texture[:, :2] = (vertices[:, :2] + 64) / 256
+        ys, xs = np.mgrid[0:size, 0:size].astype(np.float32) - self.MARGIN
+        colour = np.dstack([(xs + 64) / 256, (ys + 64) / 256, np.zeros_like(xs)])
+        depth = np.full((size, size), 5000.0, np.float32)
+        field = 2 * np.arctan(half / self.DISTANCE)
+        cv2.triangleRasterize(
+            view,
+            self._triangles,
+            texture,
+            colour,
+            depth,
+            np.eye(4, dtype=np.float32),
+            field,
+            10.0,
+            5000.0,
+            self._settings,
+        )
+        source = colour[..., :2] * 256 - 64
+        out = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        scale = self.DISTANCE / (self.DISTANCE + turned[:468, 2] - pivot[2])
+        points = turned[:468].copy()
+        points[:, 0] = half + (turned[:468, 0] - middle) * scale
+        points[:, 1] = half + (turned[:468, 1] - middle) * scale
+        return out, points
 
 
 def room_background(rng: np.random.Generator, rooms: list, width: int, height: int) -> NDArray[np.float32]:
