@@ -141,7 +141,9 @@ def sample(
         if rng.random() < 0.5:
             own = np.arctan(scenes.mesh_yaw(mesh))
             yaw = np.clip(own + rng.uniform(-0.7, 0.7), -0.85, 0.85) - own
-            image, mesh = turner.turn(image, mesh, -yaw, rng.normal(0, 0.18))
+            jaw = rng.uniform(0.1, 0.6) if rng.random() < 0.4 else 0.0
+            image, mesh = turner.turn(image, mesh, -yaw, rng.normal(0, 0.18), jaw)
+            openness[2] = mouth_opening(mesh[scenes.LANDMARKS])
     points = mesh[scenes.LANDMARKS, :2]
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
@@ -160,10 +162,15 @@ def _openness(mesh: np.ndarray) -> np.ndarray:
     points = mesh[scenes.LANDMARKS]
     right = eye_ratio(points[:16, :2], float(np.linalg.norm(mesh[33] - mesh[133])))
     left = eye_ratio(points[16:32, :2], float(np.linalg.norm(mesh[263] - mesh[362])))
+    return np.array([scaled_eye(right), scaled_eye(left), mouth_opening(points)])
+
+
+def mouth_opening(points: np.ndarray) -> float:
+    """Gap between the inner lips over the mouth's width, scaled so that half a width is 1, from the 138 points."""
     inner = points[74:94, :2]
     gap = np.linalg.norm(inner[[3, 4, 5, 6, 7]] - inner[[17, 16, 15, 14, 13]], axis=1).mean()
-    mouth = gap / max(float(np.linalg.norm(mesh[61] - mesh[291])), 1e-3)
-    return np.array([scaled_eye(right), scaled_eye(left), np.clip(mouth / MOUTH_RATIO, 0, 1.5)])
+    width = float(np.linalg.norm(points[54] - points[64]))
+    return float(np.clip(gap / max(width, 1e-6) / MOUTH_RATIO, 0, 1.5))
 
 
 def scaled_eye(ratio: float) -> float:
@@ -236,9 +243,9 @@ def loss_of(outputs, points, presence, openness):
         guess[:, lower] - guess[:, upper], points[:, lower] - points[:, upper], beta=0.01, reduction="none"
     )
     gap = (gaps.sum(-1).mean(1, keepdim=True) * real).sum() / count
-    opening = (
-        F.smooth_l1_loss(outputs[2], openness, beta=0.1, reduction="none").mean(1, keepdim=True) * real
-    ).sum() / count
+    # Squared, not absolute: an open mouth is rare, and a median would deny it.
+    each = F.smooth_l1_loss(outputs[2], openness, beta=0.6, reduction="none") * torch.tensor([1.0, 1.0, 2.0])
+    opening = (each.mean(1, keepdim=True) * real).sum() / count
     there = F.binary_cross_entropy_with_logits(outputs[1], real)
     return place, gap, opening, there
 
@@ -302,7 +309,7 @@ def train(folder: Path, pool_dir: Path, minutes: float, detector: Path | None, p
             model(x.contiguous(memory_format=torch.channels_last)), points, presence, openness
         )
         optimiser.zero_grad(set_to_none=True)
-        (10 * place + 10 * gap + 0.5 * opening + 0.05 * there).backward()
+        (10 * place + 10 * gap + 1.5 * opening + 0.05 * there).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimiser.step()
         average.update_parameters(model)
@@ -334,6 +341,7 @@ def _again(
 def _drawn(rng: np.random.Generator, drawn: dict) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     index = int(rng.integers(len(drawn["crops"])))
     picture, points, openness = drawn["crops"][index], drawn["points"][index], drawn["openness"][index]
+    openness = np.array([*openness[:2], mouth_opening(points)], np.float32)
     shown = scenes.photometric(rng, picture.astype(np.float32), grey=0.1)
     return _again(rng, shown, points, 1.0, openness)
 

@@ -257,9 +257,16 @@ class HeadTurner:
             rings.append(ring)
         return np.concatenate([mesh, *rings])
 
-    def turn(self, image: NDArray, mesh: NDArray, yaw: float, pitch: float) -> tuple[NDArray, NDArray]:
-        """The face turned by radians about its own axes: image [176, 176, 3] and mesh [468, 3] in its pixels."""
+    def turn(
+        self, image: NDArray, mesh: NDArray, yaw: float, pitch: float, jaw: float = 0.0
+    ) -> tuple[NDArray, NDArray]:
+        """The face turned by radians about its own axes: image [176, 176, 3] and mesh [468, 3] in its pixels.
+
+        jaw: how far the lower jaw is dropped, in widths of the mouth.
+        """
         size = FACE_PX + 2 * self.MARGIN
+        flat = self._with_rings(mesh.astype(np.float64))
+        mesh = drop_jaw(mesh.astype(np.float64), jaw) if jaw > 0 else mesh
         vertices = self._with_rings(mesh.astype(np.float64))
         oval = mesh[LANDMARKS[94:130]].astype(np.float64)
         pivot = oval.mean(axis=0)
@@ -274,7 +281,7 @@ class HeadTurner:
             [turned[:, 0] - middle, -(turned[:, 1] - middle), -(self.DISTANCE + turned[:, 2] - pivot[2])], axis=1
         ).astype(np.float32)
         texture = np.zeros((len(vertices), 3), np.float32)
-        texture[:, :2] = (vertices[:, :2] + 64) / 256
+        texture[:, :2] = (flat[:, :2] + 64) / 256
         ys, xs = np.mgrid[0:size, 0:size].astype(np.float32) - self.MARGIN
         colour = np.dstack([(xs + 64) / 256, (ys + 64) / 256, np.zeros_like(xs)])
         depth = np.full((size, size), 5000.0, np.float32)
@@ -297,7 +304,44 @@ class HeadTurner:
         points = turned[:468].copy()
         points[:, 0] = half + (turned[:468, 0] - middle) * scale
         points[:, 1] = half + (turned[:468, 1] - middle) * scale
+        if jaw > 0:
+            out = _dark_mouth(out, points[LANDMARKS[74:94], :2], np.median(image[80:110, 40:88], axis=(0, 1)))
         return out, points
+
+
+def drop_jaw(mesh: NDArray, jaw: float) -> NDArray[np.float64]:
+    """The mesh with all below the line between the lips moved down by `jaw` widths of the mouth; ears stay."""
+    outer, inner = mesh[LANDMARKS[54:74]], mesh[LANDMARKS[74:94]]
+    width = float(np.linalg.norm(outer[10, :2] - outer[0, :2]))
+    across = (outer[10, :2] - outer[0, :2]) / max(width, 1.0)
+    down = np.array([-across[1], across[0]])
+    middle = (outer[0, :2] + outer[10, :2]) / 2
+    x, y = (mesh[:, :2] - middle) @ across / width, (mesh[:, :2] - middle) @ down / width
+    along, height = (inner[:, :2] - middle) @ across / width, (inner[:, :2] - middle) @ down / width
+    upper, lower = slice(0, 11), np.r_[10:20, 0]
+    line = (np.interp(x, along[upper], height[upper]) + np.interp(x, along[lower][::-1], height[lower][::-1])) / 2
+    share = np.clip((y - line) / 0.04, 0, 1) * np.clip((1.7 - np.abs(x)) / 0.8, 0, 1)
+    share[LANDMARKS[54 + np.arange(1, 10)]] = share[LANDMARKS[74 + np.arange(1, 10)]] = 0.0
+    arch = np.sin(np.pi * np.arange(1, 10) / 10) ** 0.6
+    share[LANDMARKS[54 + np.arange(11, 20)]] = share[LANDMARKS[74 + np.arange(11, 20)]] = arch
+    share[LANDMARKS[[54, 64, 74, 84]]] = 0.25
+    moved = mesh.copy()
+    moved[:, :2] += (share * jaw * width)[:, None] * down
+    moved[:, 2] += share * jaw * width * 0.3  # the jaw swings back as it drops
+    return moved
+
+
+def _dark_mouth(image: NDArray, inner: NDArray, skin: NDArray) -> NDArray[np.uint8]:
+    mask = np.zeros(image.shape[:2], np.float32)
+    cv2.fillPoly(mask, [np.round(inner * 8).astype(np.int32)], 1.0, lineType=cv2.LINE_AA, shift=3)
+    mask = cv2.blur(mask, (2, 2))[..., None]
+    teeth = np.zeros_like(mask[..., 0])
+    upper = np.concatenate(
+        [inner[1:10], (inner[1:10] + 0.18 * (inner[[19, 18, 17, 16, 15, 14, 13, 12, 11]] - inner[1:10]))[::-1]]
+    )
+    cv2.fillPoly(teeth, [np.round(upper * 8).astype(np.int32)], 1.0, shift=3)
+    inside = np.asarray(skin) * [0.3, 0.17, 0.17] + teeth[..., None] * np.asarray(skin).mean() * 0.75
+    return np.clip(image + mask * (inside - image), 0, 255).astype(np.uint8)
 
 
 def room_background(rng: np.random.Generator, rooms: list, width: int, height: int) -> NDArray[np.float32]:
