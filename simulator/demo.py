@@ -323,6 +323,8 @@ def _more_settings(settings: DemoSettings) -> str:
         tables.append(f"\n[camera]\nsource = {json.dumps(f'v4l2:{settings.camera}')}\n")
     elif settings.video is not None:
         tables.append(f"\n[camera]\nsource = {json.dumps(f'file:{settings.video.resolve()}')}\n")
+    else:
+        tables.append("\n[camera]\nfps = 25\n")  # leaves two cores time to draw people as fast as they live
     return "".join(tables)
 
 
