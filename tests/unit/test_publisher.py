@@ -160,6 +160,24 @@ def test_waiting_ends_when_something_is_due():
     assert made.wait_s(25.0) == 0
 
 
+def test_nobody_spins_while_the_link_is_down_or_the_carrier_is_given_a_pause():
+    queue = Queue(3)
+    made = publisher(queue, receipt_wait_s=20)
+    made.due(0.0)
+    made.link_down()
+    assert made.due(1000.0) == []
+    assert made.wait_s(1000.0) > 1
+    queue = Queue(WINDOW)
+    made = publisher(queue, receipt_wait_s=20)
+    for message in made.due(0.0):
+        made.published(message.message_id, 0x87, 0.0)
+    for tenth in range(3000):
+        now = tenth / 10
+        for message in made.due(now):
+            made.published(message.message_id, 0x87, now)
+        assert made.wait_s(now) > 0
+
+
 class Any(RuleBasedStateMachine):
     """Whatever happens: never more than the window, never a result that was released, and in the end everything goes."""
 
