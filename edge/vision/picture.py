@@ -21,6 +21,7 @@ class Levels:
     def __init__(self) -> None:
         self._levels: list[Image] = []
         self._buffers: list[Image] = []
+        self._crops: dict[int, Image] = {}
 
     def show(self, picture_bgr: Image) -> None:
         """Start with a new picture (height, width, 3); the picture itself is borrowed, not copied."""
@@ -35,7 +36,10 @@ class Levels:
         return self._levels[halvings]
 
     def cut(self, crop: Crop) -> Image:
-        """The crop's square, (size, size, 3); beyond the picture its border is repeated."""
+        """The crop's square, (size, size, 3); beyond the picture its border is repeated.
+
+        The array is overwritten by the next crop of the same size.
+        """
         halvings = min(3, max(0, int(np.floor(np.log2(0.5 / max(crop.scale, 1e-6)))) + 1)) if crop.scale < 0.5 else 0
         picture = self.level(halvings)
         matrix = crop.matrix
@@ -44,14 +48,13 @@ class Levels:
             linear = matrix[:, :2]
             matrix = np.column_stack([linear * 2, matrix[:, 2] + linear @ (0.5, 0.5)])
         size = (crop.size_px, crop.size_px)
-        return cast(
-            "Image",
-            cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
-        )
+        square = self._crops.setdefault(crop.size_px, np.empty((*size, 3), np.uint8))
+        cv2.warpAffine(picture, matrix, size, dst=square, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return square
 
     def wipe(self) -> None:
-        """Overwrite the halvings; the picture itself belongs to the caller."""
-        for buffer in self._buffers:
+        """Overwrite halvings and crops; the picture itself belongs to the caller."""
+        for buffer in (*self._buffers, *self._crops.values()):
             buffer.fill(0)
         self._levels = []
 

@@ -38,6 +38,9 @@ class Model:
         check_tensors(spec, inputs, outputs)
         self._input_index: int = inputs[0]["index"]
         self._table = _lookup(spec.input, inputs[0])
+        # Kept, so that `wipe` reaches every copy of the picture.
+        self._ordered = np.zeros(spec.input.shape[1:], np.uint8)
+        self._filled = np.zeros(spec.input.shape, self._table.dtype)
         self._outputs = [(output, outputs[output.tensor]) for output in spec.outputs]
 
     @property
@@ -49,8 +52,11 @@ class Model:
         expected = self._spec.input.shape[1:]
         if picture_bgr.shape != expected or picture_bgr.dtype != np.uint8:
             raise ValueError(f"{self._spec.file} takes {expected} uint8, not {picture_bgr.shape} {picture_bgr.dtype}")
-        ordered = cv2.cvtColor(picture_bgr, cv2.COLOR_BGR2RGB) if self._spec.input.colour == "rgb" else picture_bgr
-        self._interpreter.set_tensor(self._input_index, cv2.LUT(ordered, self._table)[np.newaxis])
+        ordered = picture_bgr
+        if self._spec.input.colour == "rgb":
+            ordered = cast("Image", cv2.cvtColor(picture_bgr, cv2.COLOR_BGR2RGB, dst=self._ordered))
+        cv2.LUT(ordered, self._table, dst=self._filled[0])
+        self._interpreter.set_tensor(self._input_index, self._filled)
         try:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as exc:

@@ -49,9 +49,10 @@ def test_a_crop_beyond_the_border_repeats_it():
     assert cut.min() == 200
 
 
-def test_halvings_keep_no_pixel_after_a_wipe():
+def test_halvings_and_crops_keep_no_pixel_after_a_wipe():
     levels = shown(spotted(SPOTS))
     kept = [levels.level(k) for k in (1, 2, 3)]
+    kept.append(levels.cut(embedding_crop(np.array(SPOTS, np.float64))))
     assert all(level.any() for level in kept)
     levels.wipe()
     assert not any(level.any() for level in kept)

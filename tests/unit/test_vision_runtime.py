@@ -79,6 +79,8 @@ def test_wiping_leaves_nothing_of_the_last_picture_in_the_tensors():
     model.run(plain(10, 20, 30))
     model.wipe()
     interpreter = model._interpreter
+    assert not model._ordered.any()
+    assert not model._filled.any()
     for detail in (*interpreter.get_input_details(), *interpreter.get_output_details()):
         assert not interpreter.get_tensor(detail["index"]).any()
 
