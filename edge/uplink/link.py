@@ -41,6 +41,7 @@ _TAKEN_OVER = 0x8E
 _REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C, 0x90, 0x95})  # who we are or what we ask is not allowed
 _FIRST_REFUSAL = 0x80
 _INCOMING_LIMIT = 2 * PAYLOAD_LIMIT
+_VALIDITY_ERRORS = frozenset({9, 10})  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _PUBLISH_OVERHEAD = 16  # fixed header, lengths, packet id, empty properties
 
 
@@ -73,6 +74,17 @@ class Arrived:
     topic: Down
     payload: bytes
     packet_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A message from the broker that the terminal is spared: over the size limit, or of no topic that we know."""
+
+    topic: Down | None
+    size_bytes: int
+
+
+Happening = Arrived | Dropped | Published
 
 
 class Connection:
@@ -110,12 +122,13 @@ class Connection:
         self._in_flight_limit = settings.max_in_flight
         self._waiting: deque[Publish] = deque()
         self._sent: dict[int, bytes] = {}
-        self._happened: list[Arrived | Published] = []
+        self._happened: list[Happening] = []
         self._client = self._new_client(context)
         try:
             self._start(settings)
         except ssl.SSLCertVerificationError as exc:
-            self._over(Ending.REFUSED, f"the broker's certificate is not trusted: {exc.verify_message}")
+            clock = "; or the clock here is wrong" if exc.verify_code in _VALIDITY_ERRORS else ""
+            self._over(Ending.REFUSED, f"the broker's certificate is not trusted: {exc.verify_message}{clock}")
         except ssl.SSLError as exc:
             self._over(_alert(_why(exc)), f"TLS failed: {_why(exc)}")
         except OSError as exc:
@@ -130,7 +143,7 @@ class Connection:
     def wants_to_write(self) -> bool:
         return bool(self._client.want_write())
 
-    def advance(self, now: float, *, readable: bool, writable: bool) -> list[Arrived | Published]:
+    def advance(self, now: float, *, readable: bool, writable: bool) -> list[Happening]:
         """Let the connection work without blocking; what happened, in order. Call it at least once a second."""
         if self.end is None and writable:
             self._client.loop_write()
@@ -256,6 +269,7 @@ class Connection:
         topic = topics.received(self._terminal_id, message.topic)
         if topic is None or len(message.payload) > PAYLOAD_LIMIT:
             self._client.ack(message.mid, message.qos)
+            self._happened.append(Dropped(topic, len(message.payload)))
             return
         self._happened.append(Arrived(topic, bytes(message.payload), message.mid))
 

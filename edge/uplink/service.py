@@ -19,7 +19,7 @@ from edge.ipc import Inbound, Link, LinkState, Message, Publish, Published
 from edge.log import Log, setup
 from edge.uplink.backoff import Backoff
 from edge.uplink.channel import Channel
-from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, End, Ending, Protocol
+from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol
 from edge.watchdog import Notifier
 
 _TURN_S = 0.5
@@ -187,6 +187,8 @@ class Uplink:
                 self._tell(Inbound(message.topic, message.payload))
                 if self._terminal is not None:
                     connection.acknowledge(message)
+            elif isinstance(message, Dropped):
+                self._log.warning("message-dropped", topic=message.topic, size_bytes=message.size_bytes)
             else:
                 self._acknowledged(message)
         if connection.end is not None and connection is self._connection:
