@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 Command = Callable[[argparse.Namespace], int]
 
+_FAULT = 70  # EX_SOFTWARE of sysexits.h
+
 # Beside the repository, where a developer has it; a terminal has none.
 _TEACHERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. A VouchError is printed with what to do, and gives 2."""
+    """Run one command; its exit code: 2 for a VouchError, printed with what to do; 70 for a fault of ours."""
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Command = options.run
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - exit 1 is a verdict of some commands: our own fault must not read as one
+        sys.excepthook(type(error), error, error.__traceback__)
+        return _FAULT
 
 
 def _parser() -> argparse.ArgumentParser:

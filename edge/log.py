@@ -136,6 +136,8 @@ def _exception(exc: BaseException) -> dict[str, object]:
     }
     if isinstance(exc, VouchError):
         known["detail"] = allowed(exc.message)
+        if exc.todo:
+            known["what_to_do"] = allowed(exc.todo)
     elif isinstance(exc, OSError):
         known["detail"] = allowed(exc.strerror or type(exc).__name__)
     return known

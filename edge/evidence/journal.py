@@ -482,7 +482,8 @@ def _create(path: Path) -> None:
         _sync_directory(path.parent)
     except (OSError, sqlite3.Error) as exc:
         raise JournalError(
-            f"{path} cannot be made: {exc}", todo="check the folder, its permissions and the disk"
+            f"{path} cannot be made: {exc}",
+            todo="check the folder, its permissions and the space on its disk; then restart the terminal",
         ) from exc
 
 

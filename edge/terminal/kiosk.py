@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.config import KioskSettings
+from edge.errors import ConfigError
 from edge.log import Log
 from edge.terminal.display import CancelPressed, CannotPressed, ConsentPressed, Display, Press, Preview
 from edge.terminal.texts import STATIC, Language, consent_text
@@ -259,9 +260,17 @@ async def _preview(request: Request, preview: Preview, closing: threading.Event)
 
 
 def _listening(settings: KioskSettings) -> socket.socket:
+    """ConfigError where another program has the port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((settings.host, settings.port))
-    sock.listen(64)
+    try:
+        sock.bind((settings.host, settings.port))
+        sock.listen(64)
+    except OSError as exc:
+        sock.close()
+        raise ConfigError(
+            f"the page cannot be served at {settings.host}:{settings.port}: {exc.strerror}",
+            todo="stop the other terminal or program that uses this port, or set [kiosk] port in terminal.toml",
+        ) from exc
     return sock

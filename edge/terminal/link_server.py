@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from edge.clock import Clock
-from edge.errors import EvidenceError, IpcError, JournalError
+from edge.errors import ConfigError, EvidenceError, IpcError, JournalError
 from edge.evidence.journal import Journal, Release
 from edge.evidence.messages import ReceiptStatus, parse_receipt
 from edge.ipc import (
@@ -91,13 +91,19 @@ class LinkServer:
         self._thread = threading.Thread(target=self._serve, name="link", daemon=True)
 
     def start(self) -> None:
-        """Listen, with mode 0660. A socket file of an earlier process is replaced."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._listener.bind(str(self._path))
-        self._path.chmod(_SOCKET_MODE)
-        self._listener.listen(_BACKLOG)
+        """Listen, with mode 0660. A socket file of an earlier process is replaced. ConfigError where that cannot be."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            self._listener.bind(str(self._path))
+            self._path.chmod(_SOCKET_MODE)
+            self._listener.listen(_BACKLOG)
+        except OSError as exc:
+            raise ConfigError(
+                f"the socket {self._path} cannot be made: {exc.strerror or exc}",
+                todo="check run_dir in terminal.toml: a short path to a folder that this user may write",
+            ) from exc
         self._thread.start()
 
     def wake(self) -> None:

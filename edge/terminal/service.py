@@ -107,7 +107,13 @@ def open_identity(settings: Settings) -> Identity:
 
 def open_journal(settings: Settings) -> Journal | JournalError:
     """The journal, or why it cannot be used: the terminal then runs out of service and says so, on page and status."""
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        return JournalError(
+            f"{settings.state_dir} cannot be made: {exc.strerror}",
+            todo="check state_dir in terminal.toml, its permissions and the disk; then restart the terminal",
+        )
     try:
         return Journal.open(settings.journal_path, max_rows=settings.journal_max_rows)
     except JournalError as exc:

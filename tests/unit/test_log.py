@@ -88,8 +88,9 @@ def test_a_foreign_exception_leaves_its_type_and_place_but_not_its_text(written)
 
 
 def test_our_own_exception_keeps_its_text(written):
-    Log("x").error("camera", exc=CameraError("no frame for 2 s"))
+    Log("x").error("camera", exc=CameraError("no frame for 2 s", todo="check the cable"))
     assert lines(written)[0]["detail"] == "no frame for 2 s"
+    assert lines(written)[0]["what_to_do"] == "check the cable"
 
 
 def test_an_exception_nobody_caught_goes_the_same_way(written, capfd):
