@@ -156,7 +156,7 @@ def print_result(report: Report, played: Played) -> None:
         f"reasons: {', '.join(claims['reasons']) or 'none'}; consent {_yes(claims['consent_given'])}; "
         f"policy {claims['policy_id']} {claims['policy_version']}; mode {claims['mode']}; fresh {claims['fresh']}",
     )
-    if played.measured:
+    if "scores" in played.measured:
         report.fact("terminal measured", _measured_words(played.measured))
         report.fact("", report.paint("(for developers, about a simulated person; never sent)", Tone.SOFT))
 
@@ -191,6 +191,7 @@ def print_summary(
         ["vision, mean of a frame", *(_milliseconds(one.measured.get("vision_ms")) for one in played)],
         ["frames", *(str(one.measured.get("frames", "-")) for one in played)],
     ]
+    rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
     report.table(["", *(f"session {number}" for number in range(1, len(played) + 1))], rows)
     report.line()
     if alarms:
