@@ -34,6 +34,9 @@ FULL_TURN_DEG = 20.0  # depth from parallax needs 20 to 25 degrees
 FULL_LOOK_UP_DEG = 14.0
 FULL_MOUTH = 0.35
 FULL_BLINK = 0.5  # share of the person's own open state that is gone when the eyes count as closed
+# A resting state beyond these leaves no room for the movement.
+MIN_READABLE_EYES = 0.35
+MAX_READABLE_MOUTH = 0.4
 # Hysteresis, as shares of the full movement.
 ONSET = 0.45
 NEUTRAL = 0.40
@@ -157,7 +160,7 @@ def measure_baseline(faces: tuple[FaceSeen, ...]) -> Baseline:
     return Baseline(
         yaw_deg=float(np.median([f.pose.yaw_deg for f in faces])),
         pitch_deg=float(np.median([f.pose.pitch_deg for f in faces])),
-        eye_openness=max(float(np.median([np.mean(f.eye_openness) for f in faces])), 0.3),
+        eye_openness=float(np.median([np.mean(f.eye_openness) for f in faces])),
         mouth_openness=float(np.median([f.mouth_openness for f in faces])),
     )
 
@@ -176,7 +179,17 @@ def extent(kind: ChallengeKind, face: FaceSeen, base: Baseline, *, mirrored: boo
     # Both eyes: the one that is more open counts. A head that turns or nods hides the lids: no blink is read there.
     if abs(yaw) > 0.7 or abs(face.pose.pitch_deg - base.pitch_deg) > FULL_LOOK_UP_DEG:
         return 0.0
-    return (1 - max(face.eye_openness) / base.eye_openness) / FULL_BLINK
+    return (1 - max(face.eye_openness) / max(base.eye_openness, MIN_READABLE_EYES)) / FULL_BLINK
+
+
+def unreadable(base: Baseline) -> frozenset[ChallengeKind]:
+    """Actions that cannot be read on this person in this light: they are not asked for, others are."""
+    kinds = set()
+    if base.eye_openness < MIN_READABLE_EYES:
+        kinds.add(ChallengeKind.BLINK)
+    if base.mouth_openness > MAX_READABLE_MOUTH:
+        kinds.add(ChallengeKind.MOUTH_OPEN)
+    return frozenset(kinds)
 
 
 class Stage(Enum):

@@ -453,7 +453,8 @@ def _sensitivity(seen: Observation) -> float | None:
 
 
 def _start_challenge(state: State, now: float) -> Result:
-    return _show(_next_action(replace(state, phase=Phase.CHALLENGE, index=0), now), now)
+    cannot = frozenset() if state.baseline is None else challenge.unreadable(state.baseline)
+    return _show(_next_action(replace(state, phase=Phase.CHALLENGE, index=0, cannot=cannot), now), now)
 
 
 def _next_action(state: State, now: float) -> State:

@@ -10,7 +10,7 @@ from enum import Enum
 
 import numpy as np
 
-from edge.session.geometry import face_unit
+from edge.session.geometry import eye_openness, face_unit
 from edge.session.observation import FaceSeen, Observation
 from edge.session.points import OVAL
 
@@ -123,7 +123,8 @@ def _behaviour(seen: Observation, face: FaceSeen, previous: Observation | None) 
     straight = abs(pose.yaw_deg) <= MAX_YAW_DEG and abs(pose.roll_deg) <= MAX_ROLL_DEG
     if not straight or not MIN_PITCH_DEG <= pose.pitch_deg <= MAX_PITCH_DEG:
         return Guidance.LOOK_STRAIGHT
-    if max(face.eye_openness) < MIN_EYE_OPENNESS:
+    # The model's answer or the lids' distance: narrow eyes in poor light are not hidden eyes.
+    if max(*face.eye_openness, *eye_openness(face.points)) < MIN_EYE_OPENNESS:
         return Guidance.EYES_HIDDEN
     if face.mouth_openness > MAX_MOUTH_OPENNESS:
         return Guidance.CLOSE_MOUTH

@@ -194,6 +194,13 @@ def test_the_baseline_is_the_persons_own():
     assert play(low_camera, begin(b"b" * 16)).result.outcome is Outcome.MATCH
 
 
+def test_eyes_that_cannot_be_read_are_not_asked_to_blink():
+    narrow = Actor(resting=Attitude(eyes=0.3))
+    result = play(narrow, only(BLINK, TURN_LEFT, TURN_RIGHT)).result
+    assert result.outcome is Outcome.MATCH
+    assert BLINK not in {record.kind for record in result.challenges}
+
+
 def test_a_sensor_that_follows_its_exposure_steps_passes():
     result = play(Actor(), begin(exposure=True, exposure_required=True)).result
     assert result.outcome is Outcome.MATCH
