@@ -37,9 +37,9 @@ def apply(condition: Condition, image_bgr: Image) -> Image:
 
 
 def _portrait(image_bgr: Image) -> Image:
-    """The middle of the picture at 102 x 126, coded into 1 KB."""
+    """The largest middle part of that shape at 102 x 126, coded into 1 KB."""
     height, width = image_bgr.shape[:2]
-    side = min(height, width / (PORTRAIT_PX[0] / PORTRAIT_PX[1])) * 0.8
+    side = min(height, width / (PORTRAIT_PX[0] / PORTRAIT_PX[1]))
     half_h, half_w = side / 2, side * PORTRAIT_PX[0] / PORTRAIT_PX[1] / 2
     top, left = round(height / 2 - half_h), round(width / 2 - half_w)
     cut = image_bgr[top : top + round(2 * half_h), left : left + round(2 * half_w)]

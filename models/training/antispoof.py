@@ -365,9 +365,9 @@ def runner(model: Path) -> Callable[[np.ndarray], float]:
         network.load_state_dict(torch.load(model))
         network.eval().requires_grad_(requires_grad=False)
         return lambda crop: float(torch.sigmoid(network(as_tensor(crop)))[0, 0])
-    from models.training.export import _Runner
+    from models.training.export import Runner
 
-    file = _Runner(model)
+    file = Runner(model)
     return lambda crop: float(1 / (1 + np.exp(-file.run([crop[None].astype(np.float32) / 127.5 - 1])[0][0, 0])))
 
 

@@ -352,9 +352,9 @@ def runner(model: Path):
         network.load_state_dict(torch.load(model))
         network.eval()
         return lambda picture: network(as_tensor(picture)).detach().numpy()[0]
-    from models.training.export import _Runner
+    from models.training.export import Runner
 
-    run = _Runner(model)
+    run = Runner(model)
     return lambda picture: run.run([picture[None].astype(np.float32) / 127.5 - 1])[0][0]
 
 

@@ -193,9 +193,6 @@ class Runner:
         return answers
 
 
-_Runner = Runner  # the name under which the other trainings know it
-
-
 def _as_tuple(sample: Sample) -> tuple[Tensor, ...]:
     return (sample,) if isinstance(sample, Tensor) else tuple(sample)
 

@@ -393,9 +393,9 @@ def runner(model: Path) -> Run:
         def run(crop: np.ndarray) -> list[np.ndarray]:
             return [o.detach().numpy()[0] for o in network(as_tensor(crop))]
     else:
-        from models.training.export import _Runner
+        from models.training.export import Runner
 
-        file = _Runner(model)
+        file = Runner(model)
 
         def run(crop: np.ndarray) -> list[np.ndarray]:
             return [o[0] for o in file.run([crop[None].astype(np.float32) / 127.5 - 1])]
