@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.session import challenge, pad
-from edge.session.challenge import DEPTH_KINDS, Baseline, Recogniser, Stage
+from edge.session.challenge import DEPTH_KINDS, SMALL_KINDS, Baseline, Recogniser, Stage
 from edge.session.comparison import Template, compare, match_band, mean_template
 from edge.session.decision import (
     ChallengeKind,
@@ -482,8 +482,16 @@ def _replaced(state: State, now: float, *, more_time: bool) -> State:
 
 
 def _choices(state: State) -> tuple[ChallengeKind, ...]:
-    """What the present step may ask for instead: preferably not what the step before it asked for."""
-    kinds = challenge.substitutes(state.asked[state.index], _begun(state).policy.challenges, state.cannot)
+    """What the present step may ask for instead: preferably not what the step before it asked for.
+
+    A blink or a mouth that was not seen may be one that cannot be seen on this face: another action follows. A turn is
+    drawn anew, so that nobody gets the other side by waiting.
+    """
+    asked, allowed = state.asked[state.index], _begun(state).policy.challenges
+    if asked in SMALL_KINDS:
+        other = challenge.substitutes(asked, allowed, state.cannot | {asked})
+        return other or challenge.substitutes(asked, allowed, state.cannot)
+    kinds = challenge.substitutes(asked, allowed, state.cannot)
     before = state.asked[state.index - 1] if state.index else None
     return tuple(k for k in kinds if k is not before) or kinds
 

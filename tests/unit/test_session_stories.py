@@ -201,6 +201,13 @@ def test_eyes_that_cannot_be_read_are_not_asked_to_blink():
     assert BLINK not in {record.kind for record in result.challenges}
 
 
+def test_a_blink_that_cannot_be_seen_is_not_asked_for_again():
+    glasses = Actor(answers={BLINK: None})
+    result = play(glasses, begin(b"\x02" * 16)).result
+    assert result.outcome is Outcome.MATCH
+    assert [step.split(" ", 1)[1] for step in result.steps].count("prompt BLINK") == 1
+
+
 def test_a_sensor_that_follows_its_exposure_steps_passes():
     result = play(Actor(), begin(exposure=True, exposure_required=True)).result
     assert result.outcome is Outcome.MATCH
