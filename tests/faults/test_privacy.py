@@ -143,7 +143,10 @@ def test_no_byte_written_or_sent_shows_the_face(tmp_path: Path, pack_dir: Path) 
     frame = np.clip(frame + np.random.default_rng(1).normal(0, 3, frame.shape), 0, 255).astype(np.uint8)
     jpeg = smallest_jpeg(document)
     wanted = needles(frame, jpeg, templates(pack_dir, frame, jpeg))
-    wanted |= needles(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), jpeg, [])
+    portrait_pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    wanted |= {f"document: {name}": data for name, data in needles(portrait_pixels, jpeg, []).items()}
+    for planted in (frame, frame[:, ::-1], portrait_pixels):  # neither face may hide the other's needles
+        assert any("row" in name for name in hits(np.ascontiguousarray(planted).tobytes(), wanted))
     written, sent = run_session(place, frame, jpeg, tmp_path)
     assert b"session-ends" in written["terminal.log"]
     for name, data in (written | sent).items():
