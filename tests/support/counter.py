@@ -153,13 +153,14 @@ class Counter:
         self.exit_code = self.terminal.run()
 
 
-def signed_challenge(place: Place, *, portrait: bool = True, **changes: object) -> bytes:
-    """A living challenge of the place's carrier; `changes` are fields of Challenge."""
+def signed_challenge(place: Place, *, portrait: bool | bytes = True, **changes: object) -> bytes:
+    """A living challenge of the place's carrier; `portrait`: what is sealed in; `changes` are fields of Challenge."""
     nonce = changes.pop("nonce", None) or secrets.token_bytes(32)
     signer = changes.pop("signer", None) or KeyFile(place.pki.signing_key)
     sealed = None
     if portrait:
-        picture = cv2.imencode(".jpg", np.full((126, 102, 3), 128, np.uint8))[1].tobytes()
+        grey = cv2.imencode(".jpg", np.full((126, 102, 3), 128, np.uint8))[1].tobytes()
+        picture = portrait if isinstance(portrait, bytes) else grey
         key = load_private_key(place.settings.keys.portrait_key).public_key()
         sealed = messages.seal_portrait(picture, key, context=nonce)
     now = int(time.time())
