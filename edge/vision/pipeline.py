@@ -6,7 +6,7 @@ when there is nothing to follow, when following fails, and twice a second to see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ Box = tuple[float, float, float, float]
 Points = npt.NDArray[np.float64]
 
 DETECT_EVERY_S = 0.5
+# The landmark model follows a head further back or aside than the detector knows faces; it may, for the time of a turn.
+UNCONFIRMED_MAX_S = 3.0
 # A face under this share of the widest one's width is a passer-by, not a second person at the counter: at three times
 # the distance nobody stands in front of the same terminal.
 SECOND_FACE_SHARE = 0.4
@@ -72,8 +74,9 @@ class _Track:
     """The face that is followed."""
 
     keypoints: Points
-    detector_score: float
-    seen_by_detector_s: float
+    detector_score: float  # when the detector last confirmed it
+    looked_s: float  # when the detector last looked
+    confirmed_s: float  # and when it last saw this face
 
 
 class Pipeline:
@@ -184,8 +187,8 @@ class Pipeline:
         # Half of what is asked of a new face: one that was seen a frame ago is still there, merely turned away.
         if landmarks.presence < self._presence_min / 2 or not _plausible(track.keypoints, keypoints, image_bgr):
             return None
-        if t_s - track.seen_by_detector_s < DETECT_EVERY_S:
-            return landmarks, _Track(keypoints, track.detector_score, track.seen_by_detector_s)
+        if t_s - track.looked_s < DETECT_EVERY_S:
+            return landmarks, replace(track, keypoints=keypoints)
         detections = self._detector.detect(image_bgr)
         own = box_of(landmarks)
         if detections and detections[0].box[2] > _WIDER * own[2] and overlap(detections[0].box, own) < 0.3:
@@ -193,11 +196,11 @@ class Pipeline:
         mine = [d for d in detections if overlap(d.box, own) >= 0.3]
         others = [d for d in detections if overlap(d.box, own) < 0.3 and d.box[2] >= SECOND_FACE_SHARE * own[2]]
         self._face_count = 1 + len(others)
-        # A face that only the landmark model believes in keeps its old score, halved at every look.
-        score = max((d.score for d in mine), default=track.detector_score / 2)
-        if score < self._presence_min / 4:
+        if mine:
+            return landmarks, _Track(keypoints, max(d.score for d in mine), t_s, t_s)
+        if t_s - track.confirmed_s > UNCONFIRMED_MAX_S:
             return None
-        return landmarks, _Track(keypoints, score, t_s)
+        return landmarks, replace(track, keypoints=keypoints, looked_s=t_s)
 
     def _search(self, t_s: float, image_bgr: Image) -> tuple[Landmarks, _Track] | None:
         """The widest face that the detector and the landmark model agree on."""
@@ -209,7 +212,7 @@ class Pipeline:
                 continue
             self._face_count = sum(d.box[2] >= SECOND_FACE_SHARE * detection.box[2] for d in detections)
             keypoints = crops.keypoints_from_landmarks(landmarks.points)
-            return landmarks, _Track(keypoints, detection.score, t_s)
+            return landmarks, _Track(keypoints, detection.score, t_s, t_s)
         return None
 
     def _template_of(self, picture: Image, faces: list[StillFace]) -> Template:

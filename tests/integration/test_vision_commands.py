@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from edge.cli import main
+from edge.config import DEFAULT_PACK
+from edge.session.observation import FrameInfo
+from edge.vision.pack import Pack
+from edge.vision.pipeline import Pipeline
 from simulator.person.render import Person, PersonState, portrait, render
 
 KEYS = {
@@ -119,3 +123,15 @@ def test_the_pack_that_ships_is_whole(capsys):
     assert main(["models", "verify"]) == 0
     assert main(["models", "list"]) == 0
     assert "embedder.tflite" in capsys.readouterr().out
+
+
+def test_two_people_before_the_camera_are_counted_and_a_far_one_behind_is_not():
+    pipeline = Pipeline(Pack.load(DEFAULT_PACK))
+    near, other = (render(Person.from_seed(seed), PersonState(), (640, 480))[0] for seed in (6, 3))
+    info = FrameInfo(0, 0.0, 640, 480)
+    two = np.hstack([near[:, 160:480], other[:, 160:480]])
+    assert pipeline.process(two, info).face_count == 2
+    pipeline.reset()
+    far = near.copy()
+    far[20:128, 20:104] = cv2.resize(other[60:420, 180:460], (84, 108), interpolation=cv2.INTER_AREA)
+    assert pipeline.process(far, info).face_count == 1

@@ -16,7 +16,7 @@ from edge.session.points import MESH_468, POINT_COUNT
 from edge.vision import crops
 from edge.vision.detector import Detection, overlap, without_overlaps
 from edge.vision.pack import Pack
-from edge.vision.pipeline import DETECT_EVERY_S, Pipeline
+from edge.vision.pipeline import DETECT_EVERY_S, UNCONFIRMED_MAX_S, Pipeline
 from edge.vision.report import line_of, record_of
 from tests.tiny_models import Output, build, write_pack
 
@@ -151,6 +151,14 @@ def test_points_that_drift_out_of_the_frame_are_not_followed(tmp_path):
     for face in faces:
         assert face is None or face.box[0] < 96 * 4
     assert faces[-1] is not None, "the detector finds the face again"
+
+
+def test_a_face_that_the_detector_no_longer_sees_is_followed_for_the_time_of_a_turn_only(pipeline, monkeypatch):
+    pipeline.process(frame(), info(0))
+    monkeypatch.setattr(pipeline._detector, "detect", lambda *a, **k: [])
+    seen = [pipeline.process(frame(), info(k)).face is not None for k in range(1, 150)]
+    assert all(seen[: int(30 * UNCONFIRMED_MAX_S)])
+    assert not any(seen[int(30 * (UNCONFIRMED_MAX_S + 2 * DETECT_EVERY_S)) :])
 
 
 def test_time_that_goes_back_begins_a_new_search(pipeline, monkeypatch):
