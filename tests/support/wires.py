@@ -120,27 +120,14 @@ class Process:
                 self.kill()
 
 
-class TerminalEnd:
-    """The terminal's side of the Unix socket, for tests of the uplink alone."""
+class _End:
+    """One side of the Unix socket in a test's hands."""
 
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(1)
+    def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._decoder = Decoder()
         self._waiting: list[Message] = []
         self.seen: list[Message] = []
-
-    def accept(self, timeout_s: float = 15.0, *, hello: bool = True) -> None:
-        self.hang_up()
-        self._listener.settimeout(timeout_s)
-        self._socket, _ = self._listener.accept()
-        self._decoder = Decoder()
-        if hello:
-            self.send(Hello())
-            assert isinstance(self.receive(), Hello)
 
     def send(self, message: Message) -> None:
         self._socket.sendall(encode(message))
@@ -164,6 +151,26 @@ class TerminalEnd:
             message = self.receive(max(0.01, deadline - time.monotonic()))
             if wanted(message):
                 return message
+
+
+class TerminalEnd(_End):
+    """The terminal's side of the Unix socket, for tests of the uplink alone."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+
+    def accept(self, timeout_s: float = 15.0, *, hello: bool = True) -> None:
+        self.hang_up()
+        self._listener.settimeout(timeout_s)
+        self._socket, _ = self._listener.accept()
+        self._decoder = Decoder()
+        if hello:
+            self.send(Hello())
+            assert isinstance(self.receive(), Hello)
 
     def hang_up(self) -> None:
         if self._socket is not None:
@@ -218,10 +225,11 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-class UplinkEnd:
+class UplinkEnd(_End):
     """The uplink's side of the Unix socket, for tests of the terminal alone; says at once that the link is up."""
 
     def __init__(self, path: Path, *, up: bool = True) -> None:
+        super().__init__()
         deadline = time.monotonic() + 10
         self._socket = socket.socket(socket.AF_UNIX)
         while True:
@@ -231,35 +239,10 @@ class UplinkEnd:
             except OSError:
                 assert time.monotonic() < deadline, "no terminal listens"
                 time.sleep(0.05)
-        self._decoder = Decoder()
-        self._waiting: list[Message] = []
-        self.seen: list[Message] = []
         self.send(Hello())
         assert isinstance(self.receive(), Hello)
         if up:
             self.send(Link(LinkState.UP, ""))
-
-    def send(self, message: Message) -> None:
-        self._socket.sendall(encode(message))
-
-    def receive(self, timeout_s: float = 15.0) -> Message:
-        deadline = time.monotonic() + timeout_s
-        while not self._waiting:
-            self._socket.settimeout(max(0.01, deadline - time.monotonic()))
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionResetError
-            self._waiting += self._decoder.feed(data)
-        message = self._waiting.pop(0)
-        self.seen.append(message)
-        return message
-
-    def expect(self, wanted: Callable[[Message], bool], timeout_s: float = 20.0) -> Message:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            message = self.receive(max(0.01, deadline - time.monotonic()))
-            if wanted(message):
-                return message
 
     def __enter__(self) -> Self:
         return self
