@@ -67,6 +67,11 @@ def test_a_face_that_looks_up_is_seen_to_look_up(observed):
     assert pitches.max() - np.median(pitches[:5]) > 12
 
 
+def test_a_mouth_that_opens_is_seen_to_open(observed):
+    mouths = np.array([frame.face.mouth_openness for frame in observed["mouthopen"] if frame.face])
+    assert np.percentile(mouths, 95) > np.percentile(mouths, 20) + 0.3
+
+
 def test_points_stay_on_the_face(observed):
     for clip in CLIPS:
         for frame in observed[clip]:
