@@ -91,8 +91,10 @@ def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN
     corners, the mouth's and the cheeks is the third rank. The map's foreshortening gives the angle of the turn, and
     with it the departure becomes a depth. Returns None where the movement is too short, or smaller than `min_sine`.
 
-    Measured with the 468-point teacher: heads of the test clips 0.39 and more; their stills, printed flat and turned by
-    up to 40 degrees, 0.13 and less; printed and bent around a cylinder (radius one face width, 0.7 of it) 0.21, 0.27.
+    Measured, heads of the test clips against their own stills, printed flat and turned by up to 40 degrees, or bent
+    around a cylinder of radius 1 and 0.7 face widths: with the 468-point teacher 0.39 and more; 0.13 and less; up to
+    0.21, 0.27. With the first pack's landmarks 0.46 and more; 0.17 and less; up to 0.38, 0.44: a small model sees more
+    depth than there is, so a strongly bent print is left to the passive model.
     """
     views = [np.asarray(points, np.float64) for points in track]
     if len(views) < MIN_TRACK_FRAMES:

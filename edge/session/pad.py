@@ -16,7 +16,7 @@ from edge.session.decision import CheckOutcome, Policy, Reason
 # Below these numbers a part of the check has not run.
 MIN_PASSIVE_FRAMES = 3
 # Depth of the nose in face units (geometry.turn_relief says what heads and pictures measure).
-MIN_RELIEF = 0.29
+MIN_RELIEF = 0.31
 # A movement that was no answer may still show a picture that was turned: by 20 degrees and more, without depth.
 FLAT_RELIEF = 0.15
 FLAT_TURN_SINE = 0.34
