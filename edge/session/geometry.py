@@ -93,7 +93,7 @@ def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN
 
     Measured, heads of the test clips against their own stills, printed flat and turned by up to 40 degrees, or bent
     around a cylinder of radius 1 and 0.7 face widths: with the 468-point teacher 0.39 and more; 0.13 and less; up to
-    0.21, 0.27. With the first pack's landmarks 0.46 and more; 0.17 and less; up to 0.38, 0.44: a small model sees more
+    0.21, 0.27. With the first pack's landmarks 0.42 and more; 0.15 and less; up to 0.37, 0.44: a small model sees more
     depth than there is, so a strongly bent print is left to the passive model.
     """
     views = [np.asarray(points, np.float64) for points in track]

@@ -87,6 +87,11 @@ def test_a_head_that_goes_up_is_recognised_and_has_depth(data_dir):
     assert turn_relief(track) >= MIN_RELIEF
 
 
+def test_a_mouth_that_opens_is_recognised(data_dir):
+    r, _ = recognise(MOUTH_OPEN, observed(data_dir, "mouthopen"), start=15)
+    assert r.stage is Stage.RETURN
+
+
 @pytest.mark.parametrize("kind", [TURN_LEFT, TURN_RIGHT])
 @pytest.mark.parametrize("name", ["frown", "headshake", "headup", "lefteyewink", "mouthopen"])
 def test_no_turn_is_seen_where_there_is_none(data_dir, name, kind):
