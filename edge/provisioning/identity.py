@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from edge.errors import ProvisioningError
 
+SITE_LIMIT = 32  # as config.Settings.site
 _SECRET, _PUBLIC = 0o600, 0o644
 
 
@@ -61,11 +62,17 @@ class Enrolment:
 
 
 def create(folder: Path, *, site: str, terminal_id: str | None = None) -> EnrolmentRequest:
-    """Make keys and request in `folder`. ProvisioningError where an identity exists: keys are never overwritten."""
+    """Make keys and request in `folder`. ProvisioningError where an identity exists: keys are never overwritten; where
+    the folder cannot be written; and where the site's name is empty or too long.
+    """
     if (folder / "terminal" / "result.key").exists():
         raise ProvisioningError(
             f"{folder} already holds an identity",
             todo="keep it, or reset the terminal first: its keys cannot come back",
+        )
+    if not 1 <= len(site) <= SITE_LIMIT:
+        raise ProvisioningError(
+            f"a site's name of {len(site)} characters", todo=f"give --site 1 to {SITE_LIMIT} characters"
         )
     terminal_id = terminal_id or secrets.token_hex(16)
     result_key, portrait_key, tls_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
@@ -141,6 +148,7 @@ def install(folder: Path, enrolment: Enrolment, *, fingerprint: str) -> Path:
     _check_certificate(folder, enrolment)
     for name, key in enrolment.carrier_keys.items():
         _check_carrier_key(name, key)
+    for name, key in enrolment.carrier_keys.items():
         write_durably(folder / "carrier" / f"{name}.pem", key.encode(), _PUBLIC)
     write_durably(folder / "uplink" / "tls.crt", enrolment.certificate.encode(), _PUBLIC)
     write_durably(folder / "uplink" / "ca.crt", enrolment.ca.encode(), _PUBLIC)
@@ -152,9 +160,14 @@ def install(folder: Path, enrolment: Enrolment, *, fingerprint: str) -> Path:
 
 def write_durably(path: Path, data: bytes, mode: int) -> None:
     """Write beside, fsync, rename, fsync the folder: a power cut leaves the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    except OSError as exc:
+        raise ProvisioningError(
+            f"{path} cannot be made: {exc.strerror}", todo="name a folder that this user may write, with --dir"
+        ) from exc
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

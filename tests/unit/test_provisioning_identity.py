@@ -75,6 +75,20 @@ def test_private_keys_are_for_their_owner_only_and_the_request_holds_none(tmp_pa
     assert "PRIVATE" not in (tmp_path / "request.json").read_text()
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ProvisioningError, match="cannot be made") as caught:
+        identity.create(tmp_path / "taken" / "vouch", site="shop-7")
+    assert "--dir" in caught.value.todo
+
+
+@pytest.mark.parametrize("site", ["", "s" * 33])
+def test_a_site_that_the_settings_would_refuse_is_refused_before_keys_are_made(tmp_path: Path, site: str) -> None:
+    with pytest.raises(ProvisioningError, match="characters"):
+        identity.create(tmp_path, site=site)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_are_never_overwritten(tmp_path: Path) -> None:
     identity.create(tmp_path, site="shop-7")
     before = (tmp_path / "terminal/result.key").read_bytes()
@@ -89,7 +103,7 @@ def test_an_interrupted_creation_starts_again(tmp_path: Path) -> None:
     assert identity.create(tmp_path, site="shop-7").site == "shop-7"
 
 
-@pytest.mark.parametrize("broken", ["fingerprint", "terminal", "certificate", "key", "authority"])
+@pytest.mark.parametrize("broken", ["fingerprint", "terminal", "certificate", "key", "later key", "authority"])
 def test_an_answer_that_does_not_fit_writes_nothing(tmp_path: Path, broken: str) -> None:
     request = identity.create(tmp_path, site="shop-7")
     authority, other = Authority(), Authority()
@@ -100,6 +114,7 @@ def test_an_answer_that_does_not_fit_writes_nothing(tmp_path: Path, broken: str)
         "terminal": replace(answer, terminal_id=stranger.terminal_id),
         "certificate": replace(answer, certificate=authority.enrol(stranger).certificate),
         "key": replace(answer, carrier_keys={"carrier-1": "no key"}),
+        "later key": replace(answer, carrier_keys={**answer.carrier_keys, "z": "no key"}),
         "authority": replace(answer, ca=other.enrol(request).ca),
     }[broken]
     fingerprint = "0" * 16 if broken == "fingerprint" else changed.fingerprint
@@ -107,6 +122,7 @@ def test_an_answer_that_does_not_fit_writes_nothing(tmp_path: Path, broken: str)
         identity.install(tmp_path, changed, fingerprint=fingerprint)
     assert caught.value.todo
     assert not (tmp_path / "terminal.toml").exists()
+    assert not (tmp_path / "carrier").exists()
     assert not (tmp_path / "uplink" / "tls.crt").exists()
 
 
