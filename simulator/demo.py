@@ -138,8 +138,9 @@ class _House:
         expected = f"expected: {scene.expected}" if scene.expected else "whatever comes out is told as it is"
         self.report.heading(f"{number}  {scene.title}", expected)
         begun = time.monotonic()
-        order = self._order(f"demo-{number}")
+        # Follow first: a terminal that idles asks for consent before the order's answer is back.
         follow = Follower(self.report, self.kiosk, begun, press=self.settings.camera is None)
+        order = self._order(f"demo-{number}")
         patience_s = _SESSION_S
         if self.settings.camera is not None:
             patience_s = _WEBCAM_S
