@@ -13,6 +13,7 @@ from edge.uplink.link import SERVER_UNAVAILABLE
 from simulator.broker import mosquitto_path
 from tests.support import wires
 from tests.support.mosquitto import mosquitto
+from tests.support.small_broker import SmallBroker
 from tests.support.wires import CarrierEnd, Place, TerminalEnd, enrolled, uplink_process
 
 pytestmark = pytest.mark.skipif(mosquitto_path() is None, reason="mosquitto is not installed")
@@ -50,6 +51,19 @@ def test_an_oversized_challenge_is_dropped_and_the_next_one_arrives(
     dropped = [event for event in process.events() if event["event"] == "message-dropped"]
     # MQTT 5 lets the uplink name its limit, so that the broker keeps the larger ones back.
     assert [event["size_bytes"] for event in dropped] == ([4097] if protocol == "5" else [4097, 9000, 200_000])
+
+
+@pytest.mark.parametrize("v5", [True, False])
+def test_a_broker_that_denies_our_topics_is_a_refusal_and_gets_no_result(
+    place: Place, terminal: TerminalEnd, v5: bool
+) -> None:
+    with SmallBroker(place, v5=v5, denies=True) as broker, uplink_process(place):
+        terminal.accept()
+        refused = terminal.expect(lambda m: isinstance(m, Link) and m.state is LinkState.REFUSED)
+        assert "denies us the topics" in refused.detail
+        terminal.send(Publish(Up.RESULT, b"i" * 16, b"signed bytes"))
+        terminal.expect(lambda m: m == Published(b"i" * 16, SERVER_UNAVAILABLE))
+    assert broker.received == []
 
 
 @pytest.mark.parametrize(("years", "words"), [(-12, "expired"), (12, "not yet valid")])

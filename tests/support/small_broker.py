@@ -15,10 +15,14 @@ from tests.support.wires import Place
 
 
 class SmallBroker:
-    """Without `v5` it answers MQTT 5 with "unacceptable protocol version", as OASIS MQTT 3.1.1, 3.2.2.3 demands."""
+    """Without `v5` it answers MQTT 5 with "unacceptable protocol version", as OASIS MQTT 3.1.1, 3.2.2.3 demands.
 
-    def __init__(self, place: Place, *, v5: bool = False) -> None:
+    With `denies` it refuses every subscription.
+    """
+
+    def __init__(self, place: Place, *, v5: bool = False, denies: bool = False) -> None:
         self._v5 = v5
+        self._granted = (b"\x87" if v5 else b"\x80") if denies else b"\x01"
         self._take_over = threading.Event()
         self.levels: list[int] = []
         self.received: list[bytes] = []
@@ -79,12 +83,12 @@ class SmallBroker:
                     client.sendall(bytes([0x20, 2, 0, 0 if body[6] == 4 else 1]))
                     if body[6] != 4:
                         return
-                case 8:  # SUBSCRIBE: grant QoS 1 for each topic
+                case 8:  # SUBSCRIBE: the same answer for each topic
                     topics, at = 0, 3 if self._v5 else 2
                     while at < len(body):
                         at += 3 + struct.unpack_from(">H", body, at)[0]
                         topics += 1
-                    answer = body[:2] + (b"\x00" if self._v5 else b"") + b"\x01" * topics
+                    answer = body[:2] + (b"\x00" if self._v5 else b"") + self._granted * topics
                     client.sendall(bytes([0x90, len(answer)]) + answer)
                 case 3:  # PUBLISH with QoS 1
                     (size,) = struct.unpack_from(">H", body, 0)
