@@ -188,10 +188,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SensorRun:
-    """The exposure steps under way: `index` of the plan's exposures, asked for at `since_s` (frame time)."""
+    """The exposure steps under way: `index` of the plan's exposures, asked for at `since_s` (time of that frame)."""
 
     index: int
     since_s: float
+    since_frame: int
     reference: float | None  # exposure times gain before the first step
 
 
@@ -414,8 +415,8 @@ def _from_the_start(state: State) -> State:
 
 
 def _start_sensor(state: State, seen: Observation, now: float) -> Result:
-    run = SensorRun(0, seen.frame.t_s, _sensitivity(seen))
-    before = SensorSample(1.0, pad.SENSOR_SETTLE_S, seen.luma, None)
+    run = SensorRun(0, seen.frame.t_s, seen.frame.index, _sensitivity(seen))
+    before = SensorSample(1.0, pad.SENSOR_SETTLE_S, pad.SENSOR_SETTLE_FRAMES, seen.luma, None)
     state = replace(state, sensor=run, pad=replace(state.pad, sensor=(before,)))
     state, effects = _show(_logged(state, "exposure", now), now)
     return state, (SetExposure(_planned(state).exposures[0]), *effects)
@@ -432,12 +433,13 @@ def _sensor(state: State, seen: Observation, now: float) -> Result:
         state = replace(state, last_good_s=t_s)
     told = _sensitivity(seen)
     ratio = told / run.reference if told and run.reference else None
-    sample = SensorSample(exposures[run.index], t_s - run.since_s, seen.luma, ratio)
+    frames = seen.frame.index - run.since_frame
+    sample = SensorSample(exposures[run.index], t_s - run.since_s, frames, seen.luma, ratio)
     state = replace(state, pad=replace(state.pad, sensor=(*state.pad.sensor, sample)[-MAX_SENSOR:]))
-    if sample.age_s < pad.SENSOR_STEP_S:
+    if sample.age_s < pad.SENSOR_STEP_S or frames < pad.SENSOR_STEP_FRAMES:
         return _show(state, now)
     if run.index + 1 < len(exposures):
-        state = replace(state, sensor=replace(run, index=run.index + 1, since_s=t_s))
+        state = replace(state, sensor=replace(run, index=run.index + 1, since_s=t_s, since_frame=seen.frame.index))
         state, effects = _show(state, now)
         return state, (SetExposure(exposures[run.index + 1]), *effects)
     state, effects = _start_challenge(replace(state, sensor=None), now)

@@ -24,9 +24,9 @@ FLAT_TURN_SINE = 0.34
 # first pack the test clips have 0.92 at 22 degrees and 0.72 at 42 degrees from their own start; strangers 0.25 at most.
 TURNED_CONTINUITY = 0.85
 
-# Sensor challenge: the picture follows an exposure step after 1 to 10 frames (a Pi camera takes 3 to 4).
-SENSOR_SETTLE_S = 0.35
-SENSOR_STEP_S = 0.5
+# Sensor challenge: a Pi camera takes 3 to 4 frames to follow an exposure step; the host adds its own delay.
+SENSOR_SETTLE_S, SENSOR_SETTLE_FRAMES = 0.3, 5
+SENSOR_STEP_S, SENSOR_STEP_FRAMES = 0.45, 8
 # Display gamma makes luma follow about the 0.45th power of exposure; tone curves and saturation take up to half of it.
 MIN_LUMA_EXPONENT, MAX_LUMA_EXPONENT = 0.15, 1.3
 MIN_SENSOR_CORRELATION = 0.9
@@ -34,10 +34,11 @@ MIN_SENSOR_CORRELATION = 0.9
 
 @dataclass(frozen=True, slots=True)
 class SensorSample:
-    """A frame of the sensor challenge: `factor` was asked for `age_s` before."""
+    """A frame of the sensor challenge: `factor` was asked for `age_s`, that is `age_frames` of the sensor, before."""
 
     factor: float
     age_s: float
+    age_frames: int
     luma: float
     metadata_factor: float | None  # exposure times gain of the frame over its value before the challenge
 
@@ -104,12 +105,14 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
 def judge_sensor(evidence: PadEvidence) -> CheckOutcome:
     """Whether the frames followed the exposure steps, in time and amount.
 
-    Only settled frames count: `SENSOR_SETTLE_S` after each step. Log luma must go with log exposure, by an exponent
+    Only settled frames count: `SENSOR_SETTLE_S` and `SENSOR_SETTLE_FRAMES` after each step. Log luma must go with log exposure, by an exponent
     that a camera's tone curve can have. Where the frames carry metadata, the sensor must say that it obeyed.
     """
     if not evidence.sensor_available:
         return CheckOutcome.NOT_RUN
-    settled = [s for s in evidence.sensor if s.age_s >= SENSOR_SETTLE_S and s.luma > 0]
+    settled = [
+        s for s in evidence.sensor if s.age_s >= SENSOR_SETTLE_S and s.age_frames >= SENSOR_SETTLE_FRAMES and s.luma > 0
+    ]
     factors = np.log([s.factor for s in settled]) if settled else np.zeros(0)
     if len(set(factors.tolist())) < 2:
         return CheckOutcome.INCONCLUSIVE

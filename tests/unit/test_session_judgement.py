@@ -29,7 +29,7 @@ OTHER = [template_of(2, 0.8, i) for i in range(8)]
 
 def sensor(exponent=0.45, factors=(0.6, 1.5, 0.45), metadata=True, age_s=0.4):
     return tuple(
-        SensorSample(f, age_s, 0.4 * f**exponent * (1 + 0.004 * (i % 3)), f if metadata else None)
+        SensorSample(f, age_s, 6, 0.4 * f**exponent * (1 + 0.004 * (i % 3)), f if metadata else None)
         for f in factors
         for i in range(4)
     )

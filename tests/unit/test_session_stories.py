@@ -214,6 +214,12 @@ def test_a_sensor_that_follows_its_exposure_steps_passes():
     assert result.injection is CheckOutcome.PASS
 
 
+@pytest.mark.parametrize("setting", [Setting(fps=12, latency_frames=4), Setting(fps=60, latency_frames=1)])
+def test_the_sensors_steps_do_not_depend_on_the_frame_rate(setting):
+    result = play(Actor(), begin(exposure=True, exposure_required=True), setting=setting).result
+    assert result.outcome is Outcome.MATCH
+
+
 def test_a_virtual_camera_that_ignores_the_exposure_steps_is_an_attack():
     deaf = Setting(latency_frames=100_000)
     result = play(Actor(), begin(exposure=True), setting=deaf).result
