@@ -24,7 +24,7 @@ SMALL_KINDS = (ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN)
 TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
 
 # The pause before each prompt: short enough for a counter, too varied for a recording.
-DELAYS_S = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+DELAYS_S = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # The sensor's steps: relative exposure, gentle enough to keep the face usable.
 EXPOSURES = (0.45, 0.6, 1.0, 1.5)
 EXPOSURE_STEPS = 3

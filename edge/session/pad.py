@@ -105,8 +105,9 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
 def judge_sensor(evidence: PadEvidence) -> CheckOutcome:
     """Whether the frames followed the exposure steps, in time and amount.
 
-    Only settled frames count: `SENSOR_SETTLE_S` and `SENSOR_SETTLE_FRAMES` after each step. Log luma must go with log exposure, by an exponent
-    that a camera's tone curve can have. Where the frames carry metadata, the sensor must say that it obeyed.
+    Only settled frames count: `SENSOR_SETTLE_S` and `SENSOR_SETTLE_FRAMES` after each step. Log luma must go with log
+    exposure, by an exponent that a camera's tone curve can have. Where the frames carry metadata, the sensor must say
+    that it obeyed.
     """
     if not evidence.sensor_available:
         return CheckOutcome.NOT_RUN
