@@ -239,6 +239,7 @@ def run_session(
         until(lambda: page.view.get("phase") == "done", 10)
         time.sleep(0.5)
         shown = page.close()
+        assert terminal.rss_mib() < 250, "what the terminal may take, after a whole session"
     written = {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
     return written, {
         "sent: the Unix socket": tap.passed,
