@@ -25,8 +25,9 @@ TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
 
 # The pause before each prompt: short enough for a counter, too varied for a recording.
 DELAYS_S = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-# The sensor's steps: relative exposure, gentle enough to keep the face usable.
-EXPOSURES = (0.45, 0.6, 1.0, 1.5)
+# The sensor's steps: relative exposure, gentle enough to keep the face usable. Not 1: that hands control back to the
+# automatic exposure, which then wanders.
+EXPOSURES = (0.45, 0.67, 1.5)
 EXPOSURE_STEPS = 3
 
 # A movement counts as full from here, relative to the person's own resting state.
@@ -84,7 +85,7 @@ def draw_plan(nonce: bytes, allowed: tuple[ChallengeKind, ...], count: int) -> P
 
 
 def draw_exposures(nonce: bytes) -> tuple[float, ...]:
-    """The sensor's steps: no two alike in a row, the first differs from the automatic value."""
+    """The sensor's steps, 12 sequences: no two alike in a row."""
     draw, steps = _Draw(nonce, b"exposure"), [1.0]
     for _ in range(EXPOSURE_STEPS):
         choices = [e for e in EXPOSURES if e != steps[-1]]

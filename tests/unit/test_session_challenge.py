@@ -74,6 +74,7 @@ def test_the_sensors_steps_change_every_time_and_start_with_a_change():
     for nonce in nonces(50):
         steps = (1.0, *draw_plan(nonce, DEFAULT, 3).exposures)
         assert all(a != b for a, b in pairwise(steps))
+        assert steps.count(1.0) == 1  # 1 would hand control back in the middle
 
 
 def test_a_substitute_is_at_least_as_strong():
