@@ -130,7 +130,7 @@ class Connection:
             clock = "; or the clock here is wrong" if exc.verify_code in _VALIDITY_ERRORS else ""
             self._over(Ending.REFUSED, f"the broker's certificate is not trusted: {exc.verify_message}{clock}")
         except ssl.SSLError as exc:
-            self._over(_alert(_why(exc)), f"TLS failed: {_why(exc)}")
+            self._over(*_verdict(_why(exc)))
         except OSError as exc:
             self._over(Ending.LOST, f"no connection to {settings.host}:{settings.port}: {_why(exc)}")
 
@@ -275,10 +275,10 @@ class Connection:
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, code: ReasonCode, _props: object) -> None:
         if not flags.is_disconnect_packet_from_server:
-            ending = _alert(self._complaint)
+            ending, detail = _verdict(self._complaint or "the connection ended without a word")
             if ending is Ending.LOST and not self._accepted:
                 ending = Ending.HUNG_UP
-            self._note_end(ending, self._complaint or "the connection ended without a word")
+            self._note_end(ending, detail)
         elif code.value == _TAKEN_OVER:
             self._note_end(Ending.TAKEN_OVER, "another client connected with the identity of this terminal")
         else:
@@ -317,9 +317,11 @@ def _common_name(settings: UplinkSettings) -> str:
     return str(names[0].value) if names else ""
 
 
-def _alert(text: str) -> Ending:
-    """A TLS alert is the broker's verdict on our certificate; anything else is the network."""
-    return Ending.REFUSED if "alert" in text.lower() else Ending.LOST
+def _verdict(text: str) -> tuple[Ending, str]:
+    """A TLS alert is the broker's verdict on our certificate, however it is worded; anything else is the network."""
+    if "alert" in text.lower():
+        return Ending.REFUSED, f"the broker does not accept our certificate: {text}"
+    return Ending.LOST, text
 
 
 def _why(exc: Exception) -> str:

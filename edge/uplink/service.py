@@ -62,7 +62,7 @@ class Uplink:
         self._protocol = Protocol.V311 if settings.uplink.protocol == "3.1.1" else Protocol.V5
         self._state = LinkState.DOWN
         self._detail = ""
-        self._outage: tuple[float, Ending] | None = None
+        self._outage: tuple[float, frozenset[Ending]] | None = None
         self._accepted_losses = 0
         self._hang_ups = 0
         self._stopping = False
@@ -225,8 +225,9 @@ class Uplink:
         delay_s = self._connection_backoff.lost(now)
         self._connection_due = now + delay_s
         self._accepted_losses = self._accepted_losses + 1 if was_up and self._connection_backoff.failures > 1 else 0
-        log = self._log.debug if self._outage is not None and self._outage[1] is end.ending else self._log.warning
-        self._outage = (self._outage[0] if self._outage is not None else now, end.ending)
+        since, told = self._outage or (now, frozenset())
+        log = self._log.debug if end.ending in told else self._log.warning  # once for each kind of end in an outage
+        self._outage = (since, told | {end.ending})
         log("link-down", ending=end.ending, detail=end.detail, next_try_s=delay_s)
         self._set_state(*self._verdict(end))
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge.evidence.journal import Journal
-from edge.evidence.messages import Receipt, ReceiptStatus, build_policy, build_receipt
+from edge.evidence.messages import ReceiptStatus, build_policy
 from edge.evidence.signer import KeyFile
 from edge.ipc import Down, Inbound, Link, LinkState, Publish, Up
 from edge.session.decision import CheckOutcome, Outcome, Policy, Reason
@@ -19,7 +18,7 @@ from edge.session.machine import Phase
 from edge.terminal.display import CancelPressed, CannotPressed, ConsentPressed
 from edge.terminal.texts import Language, consent_digest
 from simulator.observed import Actor, Body
-from tests.support.counter import Counter, ObservedPerson, opened
+from tests.support.counter import Counter, ObservedPerson, opened, receipt_for
 from tests.support.wires import TERMINAL_ID, Place, UplinkEnd, enrolled, until
 
 
@@ -44,21 +43,6 @@ def session(counter: Counter, uplink: UplinkEnd, *, language: Language = Languag
     phase(counter, Phase.CONSENT)
     counter.terminal.press(ConsentPressed(True, language))
     return uplink.expect(lambda m: isinstance(m, Publish) and m.topic is Up.RESULT, timeout_s=40)
-
-
-def receipt_for(counter: Counter, message: bytes, status=ReceiptStatus.ACCEPTED, signer=None, **changes) -> bytes:
-    import hashlib
-
-    claims = opened(counter.place, message)
-    receipt = Receipt(
-        terminal_id=bytes.fromhex(TERMINAL_ID),
-        cti=claims.cti,
-        counter=claims.counter,
-        digest=hashlib.sha256(message).digest(),
-        status=status,
-        iat=1_800_000_000,
-    )
-    return build_receipt(replace(receipt, **changes), signer or counter.carrier)
 
 
 def test_the_right_person_is_verified_stored_sent_and_released_by_the_receipt(counter: Counter) -> None:

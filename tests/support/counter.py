@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import threading
@@ -18,7 +19,7 @@ from edge.drivers.board import BoardHealth
 from edge.drivers.camera import Frame
 from edge.evidence import messages
 from edge.evidence.claims import Claims, Fresh
-from edge.evidence.messages import Challenge
+from edge.evidence.messages import Challenge, Receipt, ReceiptStatus, build_receipt
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.session.comparison import Template
 from edge.session.machine import Screen
@@ -181,3 +182,17 @@ def signed_challenge(place: Place, *, portrait: bool | bytes = True, **changes: 
 def opened(place: Place, message: bytes) -> Claims:
     """What the terminal said, its signature checked."""
     return messages.open_result(message, load_private_key(place.settings.keys.result_key).public_key())
+
+
+def receipt_for(counter: Counter, message: bytes, status=ReceiptStatus.ACCEPTED, signer=None, **changes) -> bytes:
+    """The carrier's signed receipt for a result; `changes` make it a wrong one."""
+    claims = opened(counter.place, message)
+    receipt = Receipt(
+        terminal_id=bytes.fromhex(TERMINAL_ID),
+        cti=claims.cti,
+        counter=claims.counter,
+        digest=hashlib.sha256(message).digest(),
+        status=status,
+        iat=1_800_000_000,
+    )
+    return build_receipt(replace(receipt, **changes), signer or counter.carrier)
