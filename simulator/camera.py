@@ -118,7 +118,6 @@ class SimulatedCamera:
         self._index = -1
         self._open = True
         self._total_us = 9000.0  # exposure x gain that the automatic control would use now
-        self._factor = 1.0
         self._frozen_us: float | None = None
         self._queue: list[tuple[int, float]] = []  # frame index from which a total (us) holds
         self._applied_us = self._total_us
@@ -155,7 +154,7 @@ class SimulatedCamera:
         exposure_us, gain = self._take_exposure()
         scene = self._stage.look(t_s, self._size)
         image, luma = self._expose(scene, exposure_us * gain, gain)
-        self._meter(luma)
+        self._meter(luma, exposure_us * gain)
         width, height = self._size
         return Frame(image, FrameInfo(self._index, t_s, width, height, exposure_us, gain))
 
@@ -163,12 +162,12 @@ class SimulatedCamera:
         """Relative to the automatic value of now; 1.0 hands control back. Takes effect 3 to 4 frames later."""
         if not 0.25 <= factor <= 4.0:
             raise ValueError(f"exposure factor {factor} is outside 0.25..4")
-        self._factor = factor
         if factor == 1.0:
             self._frozen_us = None
             total = self._total_us
         else:
-            self._frozen_us = self._frozen_us or self._total_us
+            if self._frozen_us is None:  # what the last frame had: the control's newest wish has not been seen yet
+                self._frozen_us = self._total_us = self._applied_us
             total = self._frozen_us * factor
         self._queue.append((self._index + int(self._rng.choice(_EXPOSURE_DELAY_FRAMES)), total))
 
@@ -202,11 +201,13 @@ class SimulatedCamera:
         picture *= 4095
         return self._tone[picture.astype(np.uint16)], luma
 
-    def _meter(self, luma: float) -> None:
+    def _meter(self, luma: float, frame_us: float) -> None:
         """Automatic exposure: damped steps towards the target, in effect 3 frames later; rests under manual control."""
         if self._frozen_us is not None:
             return
-        ratio = float(np.clip(_TARGET_LUMA / max(luma, 0.004), 0.5, 2.0))
+        # From what this frame had, not from the newest wish: frames still on their way would be corrected twice.
+        wanted = frame_us * float(np.clip(_TARGET_LUMA / max(luma, 0.004), 0.25, 4.0))
+        ratio = wanted / self._total_us
         if abs(np.log(ratio)) < 0.06:
             return
         limit = self._optics.max_exposure_us * self._optics.max_gain

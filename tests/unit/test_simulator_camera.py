@@ -127,3 +127,16 @@ def test_a_live_person_is_filmed_in_8_bit_at_the_size_asked():
     assert frames[0].image.dtype == np.uint8
     assert 40 < frames[-1].image.mean() < 200
     assert not np.array_equal(frames[0].image, frames[1].image)
+
+
+def test_handing_control_back_returns_to_the_level_before_the_step_without_overshoot():
+    camera = _camera(GreyCard(0.22))
+    for _ in range(30):
+        before = camera.read(1.0)
+    camera.set_exposure(0.45)
+    for _ in range(8):
+        camera.read(1.0)
+    camera.set_exposure(1.0)
+    totals = [f.info.exposure_us * f.info.gain for f in (camera.read(1.0) for _ in range(20))][5:]
+    assert max(totals) < 1.15 * before.info.exposure_us * before.info.gain
+    assert min(totals) > 0.85 * before.info.exposure_us * before.info.gain
