@@ -179,6 +179,11 @@ class Runner:
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of the first input, NHWC."""
+        return tuple(int(n) for n in self._inputs[0]["shape"])
+
     def run(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         for detail, real in zip(self._inputs, inputs, strict=True):
             scale, zero = detail["quantization"]
