@@ -144,7 +144,7 @@ class Counter:
 
     def page_failed(self) -> None:
         """As if the page's thread had ended."""
-        self.terminal.page.failed = True
+        self.terminal.page._server.failed = True
 
     def _saw(self, screen: Screen) -> None:
         self.screens.append(screen)
