@@ -13,7 +13,7 @@ import cv2
 from edge.errors import VouchError
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
-from models.evaluation import det, metrics, study
+from models.evaluation import det, metrics, study, thresholds
 from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate
 from models.evaluation.study import Figures
@@ -31,8 +31,13 @@ def main() -> int:
     )
     parser.add_argument("--det", type=Path, metavar="PNG", help="draw the DET curve of the pairs")
     parser.add_argument("--rounds", type=int, default=300, help="bootstrap draws")
+    parser.add_argument(
+        "--write-thresholds", action="store_true", help="put the cosines at these FARs into the pack's manifest"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.write_thresholds and arguments.condition is not Condition.PLAIN:
+        parser.error("--write-thresholds goes with --condition plain")
     cv2.setNumThreads(1)
     try:
         found = _run(arguments)
@@ -40,6 +45,16 @@ def main() -> int:
         print(exc.diagnostics() if isinstance(exc, VouchError) else exc, file=sys.stderr)
         return 2
     print(json.dumps(asdict(found), indent=2) if arguments.json else text(found))
+    return _thresholds(arguments, found) if arguments.write_thresholds else 0
+
+
+def _thresholds(arguments: argparse.Namespace, found: Figures) -> int:
+    source = f"{found.impostors:,} comparisons of different people ({arguments.pairs.parent.name})"
+    try:
+        print(thresholds.write(arguments.pack, found.at_far, found.impostors, source), file=sys.stderr)
+    except (VouchError, OSError) as exc:
+        print(exc.diagnostics() if isinstance(exc, VouchError) else exc, file=sys.stderr)
+        return 2
     return 0
 
 

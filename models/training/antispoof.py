@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,8 +22,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge.vision import crops
-from models.training import scenes
-from models.training.detector import Residual, as_tensor, conv, moving_average, save
+from models.training import scenes, warm
+from models.training.detector import Residual, as_tensor, conv
+from models.training.run import Run, pixels
 
 SIZE = crops.ANTISPOOF_CROP_PX
 CANVAS = 2 * SIZE  # pictures are made twice as fine as the model sees them: moire comes from real resampling
@@ -34,6 +32,7 @@ UNIT = CANVAS / crops.ANTISPOOF_CROP_UNITS
 BATCH = 64
 FRESH = 16  # of a batch; the rest was seen before (composing costs more than learning)
 KEPT = 20_000
+RATE, RATE_ON = 2e-3, 1e-3  # peak learning rate, from random numbers and where a shipped network goes on
 # Clips that are learned from; of the others, lefteyewink shows the man of headshake, headleft the woman of headup.
 CLIPS = ("headshake", "frown", "headup")
 FLOAT_OPS = ("Linear_out", "serving_default_output")
@@ -267,10 +266,11 @@ def _frame_behind(rng: np.random.Generator, scene: np.ndarray, rooms: list) -> N
     scene[:] = _lay(scene, layer, corners)
 
 
-def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None) -> None:
+def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None, start: Path | None) -> None:
     """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
 
     extra: `antispoof.npz` of scenes.draw_people: with some frames of CLIPS, a third on top of each batch.
+    start: a shipped .tflite whose weights are the beginning of a new run.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -278,50 +278,33 @@ def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None) -> N
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
     more = _more(extra) if extra else None
-    model = Antispoof().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=5e-3)
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
-    spent, step, saved = 0.0, 0, folder / "state.pt"
-    if saved.exists():
-        state = torch.load(saved)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        spent, step = state["spent"], state["step"]
-    rng, kept = np.random.default_rng(3000 + step), deque(maxlen=KEPT)
-    began, last, right = time.monotonic() - spent, spent, 0.5
-    while (spent := time.monotonic() - began) < minutes * 60:
-        progress = spent / (minutes * 60)
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
+    model, rng, kept = (
+        Antispoof().to(memory_format=torch.channels_last),
+        np.random.default_rng(3000),
+        deque(maxlen=KEPT),
+    )
+    if start and not (folder / "state.pt").exists():
+        first = torch.cat([as_tensor(sample(rng, pool, indices, rooms)[0]) for _ in range(64)])
+        print("beginning at", start, warm.start(model, start, first))
+    run = Run.begin(
+        folder / "state.pt", model, [{"params": list(model.parameters())}], RATE_ON if start else RATE, 5e-3
+    )
+    rng = np.random.default_rng(3000 + run.step)
+    for _ in run.steps(minutes):
         fresh = [sample(rng, pool, indices, rooms) for _ in range(FRESH)]
         batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
         kept.extend(fresh)
         if more is not None:
             chosen = rng.integers(len(more["crops"]), size=BATCH // 3)
             batch += [_again(rng, more["crops"][i], float(more["bona_fide"][i])) for i in chosen]
-        x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        goal = torch.tensor([[b[1]] for b in batch])
-        out = model(x.contiguous(memory_format=torch.channels_last))
-        loss = F.binary_cross_entropy_with_logits(out, goal * 0.96 + 0.02)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step()
-        average.update_parameters(model)
-        step += 1
-        right = 0.98 * right + 0.02 * ((out > 0).float() == goal).float().mean().item()
-        if step % 50 == 0:
-            print(
-                json.dumps({"step": step, "s": round(spent), "loss": round(loss.item(), 4), "right": round(right, 4)}),
-                flush=True,
-            )
-        if spent - last > 60:
-            last = spent
-            save(saved, model, average, optimiser, spent, step)
-            torch.save(average.module.state_dict(), folder / "antispoof.pt")
-    save(saved, model, average, optimiser, spent, step)
-    torch.save(average.module.state_dict(), folder / "antispoof.pt")
+        x, goal = torch.from_numpy(np.stack([b[0] for b in batch])), torch.tensor([[b[1]] for b in batch])
+        run.composed()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(pixels(x))
+        loss = F.binary_cross_entropy_with_logits(out.float(), goal * 0.96 + 0.02)
+        run.learn(loss, {"loss": loss, "right": ((out > 0).float() == goal).float().mean()}, len(batch))
+    run.save()
+    torch.save(run.average.module.state_dict(), folder / "antispoof.pt")
 
 
 def _more(extra: Path) -> dict[str, np.ndarray]:
@@ -427,6 +410,7 @@ if __name__ == "__main__":
     parser.add_argument("--extra", type=Path, help="more crops, see train()")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
     parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
+    parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
     parser.add_argument("--people", type=int, default=0, help="with --check: so many rendered people too")
     given = parser.parse_args()
     if given.check:
@@ -434,4 +418,4 @@ if __name__ == "__main__":
     elif given.export:
         export(given.out / "antispoof.pt", given.pool, given.export)
     else:
-        train(given.out, given.pool, given.minutes, given.extra)
+        train(given.out, given.pool, given.minutes, given.extra, given.start)

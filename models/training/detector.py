@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import math
-import time
+from collections import deque
 from pathlib import Path
 
 import cv2
@@ -24,11 +22,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge.vision.crops import OVAL, keypoints_from_landmarks
-from models.training import scenes
+from models.training import scenes, warm
+from models.training.run import Run, pixels
 
 WIDTH, HEIGHT, STRIDE = 160, 128, 8
 COLUMNS, ROWS = WIDTH // STRIDE, HEIGHT // STRIDE
 BATCH = 48
+FRESH = 16  # of a batch; the rest was seen before (composing costs as much as learning)
+KEPT = 6000
+# Peak learning rate, from random numbers and where a shipped network goes on.
+RATE, RATE_ON = 3e-3, 1e-3
 # Tensor names of the last convolution and of what follows it: they stay in float, so that boxes are not coarse.
 FLOAT_OPS = ("Conv2d_out", "serving_default_output")
 
@@ -86,7 +89,7 @@ def compose(
     inner = scenes.room_background(rng, rooms, width, height)
     _distract(rng, inner, rooms, pool, indices)
     faces: list = []
-    count = int(rng.choice([0, 1, 2, 3], p=[0.12, 0.66, 0.14, 0.08]))
+    count = int(rng.choice([0, 1, 2, 3], p=[0.2, 0.64, 0.1, 0.06]))
     for k in range(count):
         face = scenes.draw_face(rng, pool, indices, turner)
         tall = (
@@ -195,63 +198,61 @@ def loss_of(out, heat, regression, weight):
     return focal.sum() / faces, error.sum() / (weight > 0).sum().clamp(min=1) / 14
 
 
-def train(folder: Path, pool_dir: Path, minutes: float) -> None:
-    """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume."""
+def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None) -> None:
+    """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
+
+    start: a shipped .tflite whose weights are the beginning of a new run.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
     turner = scenes.HeadTurner(pool)
+    rng, kept = np.random.default_rng(1000), deque(maxlen=KEPT)
+
+    def fresh(count: int) -> list[Sample]:
+        return [
+            (picture, *targets(faces))
+            for picture, faces in (compose(rng, pool, indices, rooms, turner) for _ in range(count))
+        ]
+
     model = Detector().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-3)
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
-    spent, step, saved = 0.0, 0, folder / "state.pt"
-    if saved.exists():
-        state = torch.load(saved)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        spent, step = state["spent"], state["step"]
-    rng = np.random.default_rng(1000 + step)
-    began, last, composing = time.monotonic() - spent, spent, 0.0
-    while (spent := time.monotonic() - began) < minutes * 60:
-        progress = spent / (minutes * 60)
-        rate = 3e-3 * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        t0 = time.monotonic()
-        batch = [compose(rng, pool, indices, rooms, turner) for _ in range(BATCH)]
-        goals = [torch.from_numpy(np.stack(g)) for g in zip(*(targets(f) for _, f in batch), strict=True)]
-        x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        composing += time.monotonic() - t0
-        score, error = loss_of(model(x.contiguous(memory_format=torch.channels_last)), *goals)
-        optimiser.zero_grad(set_to_none=True)
-        (score + 12 * error).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        average.update_parameters(model)
-        step += 1
-        if step % 50 == 0:
-            line = {"step": step, "s": round(spent), "score": round(score.item(), 3), "error": round(error.item(), 5)}
-            print(json.dumps(line | {"composing": round(composing / spent, 2)}), flush=True)
-        if spent - last > 60:
-            last = spent
-            save(saved, model, average, optimiser, spent, step)
-    save(saved, model, average, optimiser, spent, step)
-    torch.save(average.module.state_dict(), folder / "detector.pt")
+    if start and not (folder / "state.pt").exists():
+        first = torch.cat([as_tensor(picture) for picture, *_ in fresh(48)])
+        print("beginning at", start, warm.start(model, start, first))
+    run = Run.begin(folder / "state.pt", model, [{"params": list(model.parameters())}], RATE_ON if start else RATE)
+    rng = np.random.default_rng(1000 + run.step)
+    for _ in run.steps(minutes):
+        new = fresh(FRESH)
+        batch = new + [_mirrored(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
+        kept.extend(new)
+        x, *goals = (torch.from_numpy(np.stack(part)) for part in zip(*batch, strict=True))
+        run.composed()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(pixels(x))
+        score, error = loss_of(out.float(), *goals)
+        run.learn(score + 12 * error, {"score": score, "error": error}, len(batch))
+    run.save()
+    torch.save(run.average.module.state_dict(), folder / "detector.pt")
 
 
-def moving_average(mean, new, seen):
-    """Exponential mean over 500 steps, over fewer at the start, so that the random first weights are soon forgotten."""
-    return mean + (new - mean) * torch.clamp(9 / (10 + seen), min=0.002)
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def save(path: Path, model, average, optimiser, spent: float, step: int) -> None:
-    """A checkpoint that a stopped run resumes from, replaced in one step."""
-    state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save(state | {"spent": spent, "step": step}, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").rename(path)
+def _mirrored(
+    rng: np.random.Generator, picture: np.ndarray, heat: np.ndarray, goal: np.ndarray, weight: np.ndarray
+) -> Sample:
+    """A composed picture that was seen before: mirrored half of the time, in other light."""
+    gain = (rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
+    picture = np.clip(picture * gain + np.float32(rng.uniform(-12, 12)) * (picture > 0), 0, 255).astype(np.uint8)
+    if rng.random() < 0.5:
+        return picture, heat, goal, weight
+    heat, weight = (v.reshape(ROWS, COLUMNS)[:, ::-1].ravel() for v in (heat, weight))
+    # Left and right edge change places, as do the eyes and the corners of the mouth; offsets across change sign.
+    goal = goal.reshape(ROWS, COLUMNS, 14)[:, ::-1].reshape(-1, 14)
+    goal = goal[:, [2, 1, 0, 3, 6, 7, 4, 5, 8, 9, 12, 13, 10, 11]] * ([1] * 4 + [-1, 1] * 5)
+    return np.ascontiguousarray(picture[:, ::-1]), heat, goal.astype(np.float32), weight
 
 
 def export(weights: Path, pool_dir: Path, target: Path) -> None:
@@ -365,10 +366,11 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
     parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
+    parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
     given = parser.parse_args()
     if given.check:
         check(given.check, given.pool)
     elif given.export:
         export(given.out / "detector.pt", given.pool, given.export)
     else:
-        train(given.out, given.pool, given.minutes)
+        train(given.out, given.pool, given.minutes, given.start)

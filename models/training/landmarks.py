@@ -11,11 +11,9 @@ mouth's width); eyes are measured against the eye's width in three dimensions, s
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -25,16 +23,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge.vision import crops
-from models.training import scenes
-from models.training.detector import Residual, as_tensor, conv, moving_average, save
+from models.training import scenes, warm
+from models.training.detector import Residual, as_tensor, conv
+from models.training.run import Run, pixels
 
 SIZE = crops.LANDMARK_CROP_PX
-BATCH = 48
-FRESH = 20  # of a batch; the rest was seen before (composing costs nearly as much as learning)
-KEPT = 8000
-RATE = 1e-3
+BATCH = 34
+FRESH = 2  # of a batch are turned, lidded or pasted for it,
+AGAIN = 12  # and so many were made before, are cut and lit anew (making one costs as much as learning from it)
+DRAWN = 6  # on top, where drawn people are there
+KEPT = 9000
+RATE, RATE_ON = 1e-3, 3e-4  # peak learning rate, from random numbers and where a shipped network goes on
 # From this share of the run on, the first layers rest: they are a third of the work and have learned their edges.
-STILL_FROM = 0.35
+STILL_FROM = 0.15
 UPPER = np.array([1, 2, 3, 4, 5, 6, 7])
 LOWER = np.array([15, 14, 13, 12, 11, 10, 9])
 # The iris teacher's gap over width: 0.02 to 0.11 where eyes are shut, 0.19 at the pool's median.
@@ -59,7 +60,15 @@ class Landmarks(nn.Module):
 
     def forward(self, x):
         """Normalised pixels [B, 3, 128, 128] (x / 127.5 - 1) -> points [B, 276], presence [B, 1], openness [B, 3]."""
-        y = self.whole(self.body(x)).flatten(1)
+        return self._said(self.whole(self.body(x)).flatten(1))
+
+    def in_bfloat16(self, x):
+        """The same, convolutions in bfloat16 (training); coordinates need float32."""
+        with torch.autocast("cpu", torch.bfloat16):
+            y = self.whole(self.body(x)).flatten(1)
+        return self._said(y.float())
+
+    def _said(self, y):
         state = self.state(y)
         return self.out(y), state[:, :1], state[:, 1:]
 
@@ -230,19 +239,17 @@ def _cut(
 
 
 def loss_of(outputs, points, presence, openness):
-    """L1 of points (eyes and lips count more), of the lids' gaps, of openness; presence as cross-entropy."""
+    """Mean distance of points and of the lids' gaps in units of the distance between the eyes; openness; presence."""
     guess = outputs[0].view(-1, 138, 2)
     weight = torch.ones(138)
-    weight[:32], weight[54:94], weight[94:130] = 2.0, 1.3, 0.7
+    weight[:32] = 1.6
     real = presence[:, None]
     count = real.sum().clamp(min=1)
-    error = F.smooth_l1_loss(guess, points, beta=0.01, reduction="none").sum(-1) * weight
-    place = (error.mean(1, keepdim=True) * real).sum() / count
+    unit = _units(points)
+    place = ((_length(guess - points) * weight / unit).mean(1, keepdim=True) * real).sum() / count
     upper, lower = torch.from_numpy(np.r_[UPPER, UPPER + 16]), torch.from_numpy(np.r_[LOWER, LOWER + 16])
-    gaps = F.smooth_l1_loss(
-        guess[:, lower] - guess[:, upper], points[:, lower] - points[:, upper], beta=0.01, reduction="none"
-    )
-    gap = (gaps.sum(-1).mean(1, keepdim=True) * real).sum() / count
+    gaps = _length((guess[:, lower] - guess[:, upper]) - (points[:, lower] - points[:, upper])) / unit
+    gap = (gaps.mean(1, keepdim=True) * real).sum() / count
     # Squared, not absolute: an open mouth is rare, and a median would deny it.
     each = F.smooth_l1_loss(outputs[2], openness, beta=0.6, reduction="none") * torch.tensor([1.0, 1.0, 2.0])
     opening = (each.mean(1, keepdim=True) * real).sum() / count
@@ -250,100 +257,167 @@ def loss_of(outputs, points, presence, openness):
     return place, gap, opening, there
 
 
-def start_from_detector(model: Landmarks, weights: Path) -> None:
-    """The first layers as our detector has learned them: it knows eyes, noses and mouths of this size already."""
-    own = torch.load(weights)
-    first = nn.Sequential(*list(model.body)[:5])
-    learned = [v for k, v in own.items() if k.startswith(("stem.", "fine."))]
-    first.load_state_dict(dict(zip(first.state_dict(), learned, strict=True)))
+def _length(vectors: torch.Tensor) -> torch.Tensor:
+    """Euclidean, round at zero within 0.2 % of the crop: what the check measures, not its square."""
+    return (vectors.square().sum(-1) + 4e-6).sqrt()
 
 
-def train(folder: Path, pool_dir: Path, minutes: float, detector: Path | None, people: Path | None) -> None:
+def _units(points: torch.Tensor) -> torch.Tensor:
+    """crops.face_unit of each face [n, 1], in crops."""
+    right, left = points[:, crops.RIGHT_EYE].mean(1), points[:, crops.LEFT_EYE].mean(1)
+    mouth = (points[:, crops.RIGHT_MOUTH_CORNER] + points[:, crops.LEFT_MOUTH_CORNER]) / 2
+    down = crops.EYES_PER_EYES_TO_MOUTH * (mouth - (right + left) / 2).norm(dim=1, keepdim=True)
+    return torch.maximum((left - right).norm(dim=1, keepdim=True), down).clamp(min=0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A face to cut crops from: picture uint8 RGB, its 138 points in px, openness [3]."""
+
+    picture: np.ndarray
+    points: np.ndarray
+    openness: np.ndarray
+
+
+@dataclass(slots=True)
+class Feed:
+    """Training crops. Costly faces (turned, lids drawn down, on other backgrounds) are kept and cut anew many times."""
+
+    pool: scenes.Pool
+    rooms: list
+    turner: scenes.HeadTurner
+    drawn: Path | None
+    _teacher: scenes.Teacher = field(default_factory=scenes.Teacher)
+    _chosen: np.ndarray = field(init=False)
+    _kept: deque[Seen] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _people: dict[str, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        self._chosen = balanced(self.pool)
+
+    def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """uint8 crops [n, 128, 128, 3], points [n, 138, 2] in 0..1, presence [n], openness [n, 3]."""
+        fresh = [self.made(rng) for _ in range(FRESH)]
+        self._kept.extend(fresh)
+        seen = fresh + [self._kept[int(rng.integers(len(self._kept)))] for _ in range(AGAIN)]
+        seen += [self.plain(rng) for _ in range(BATCH - FRESH - AGAIN)]
+        crops_ = [crop_of(rng, face, self.rooms) for face in seen]
+        if self.drawn and self._people is None and self.drawn.exists():
+            self._people = dict(np.load(self.drawn))
+        if self._people is not None:
+            crops_ += [_drawn(rng, self._people) for _ in range(DRAWN)]
+        parts = [np.stack(part) for part in zip(*crops_, strict=True)]
+        return tuple(torch.from_numpy(part if k == 0 else part.astype(np.float32)) for k, part in enumerate(parts))
+
+    def plain(self, rng: np.random.Generator) -> Seen:
+        """A face of the pool as it is."""
+        index = int(rng.choice(self._chosen))
+        mesh = self._mesh(index)
+        return Seen(np.asarray(self.pool.images[index]), mesh[scenes.LANDMARKS, :2], _openness(mesh))
+
+    def made(self, rng: np.random.Generator) -> Seen:
+        """A face with lids drawn down, turned or before another background."""
+        index = int(rng.choice(self._chosen))
+        image, mesh = np.asarray(self.pool.images[index]).copy(), self._mesh(index)
+        openness = _openness(mesh)
+        if lidded := rng.random() < 0.4:
+            image, openness = _lids(rng, image, mesh, openness)
+        if rng.random() < 0.7:
+            own = np.arctan(scenes.mesh_yaw(mesh))
+            yaw = np.clip(own + rng.uniform(-0.75, 0.75), -0.9, 0.9) - own
+            jaw = rng.uniform(0.1, 0.6) if rng.random() < 0.25 else 0.0
+            image, mesh = self.turner.turn(image, mesh, -yaw, rng.normal(0, 0.18), jaw)
+            return self._turned(image, mesh, openness, moved=lidded or jaw > 0)
+        points = mesh[scenes.LANDMARKS, :2] + scenes.HeadTurner.MARGIN
+        side = scenes.FACE_PX + 2 * scenes.HeadTurner.MARGIN
+        scene = scenes.room_background(rng, self.rooms, side, side)
+        if rng.random() < 0.6:
+            scenes.shoulders(rng, scene, image, crops.box_from_landmarks(points))
+        moved = np.array([[1.0, 0, scenes.HeadTurner.MARGIN], [0, 1.0, scenes.HeadTurner.MARGIN]])
+        scenes.paste(scene, image, scenes.head_mask(rng, points - scenes.HeadTurner.MARGIN), moved)
+        return Seen(np.clip(scene, 0, 255).astype(np.uint8), points, openness)
+
+    def _turned(self, image: np.ndarray, mesh: np.ndarray, openness: np.ndarray, *, moved: bool) -> Seen:
+        """What the teacher says of the turned face: its mesh does not turn as a body does (8 % off at 30 degrees).
+
+        Where lids or jaw were `moved`, eyes and lips stay where that put them.
+        """
+        said, sure = self._teacher.track(image, mesh)
+        points = mesh[scenes.LANDMARKS, :2].copy()
+        if sure > 0.5:
+            said[scenes.LANDMARKS[:32], :2] = self._teacher.eyelids(image, said)
+            whole = said[scenes.LANDMARKS, :2]
+            part = np.r_[32:54, 94:138] if moved else np.arange(138)
+            points[part] = whole[part]
+            openness = openness if moved else _openness(said)
+        if moved:
+            openness[2] = mouth_opening(mesh[scenes.LANDMARKS])
+        return Seen(image, points, openness)
+
+    def _mesh(self, index: int) -> np.ndarray:
+        mesh = np.asarray(self.pool.steady[index], np.float64).copy()
+        mesh[scenes.LANDMARKS[:32], :2] = self.pool.eyes[index]
+        return mesh
+
+
+def crop_of(rng: np.random.Generator, face: Seen, rooms: list) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """A crop as a moving head and a camera make it: mirrored half of the time, cut with errors, lit, blurred."""
+    picture, points, openness = face.picture, face.points, face.openness
+    if rng.random() < 0.5:
+        picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
+        points = points[scenes.MIRROR] * [-1, 1] + [picture.shape[1] - 1, 0]
+    crop, presence = _jittered(rng, points, plain=False)
+    if rng.random() < 0.04:
+        out, presence = scenes.room_background(rng, rooms, SIZE, SIZE).astype(np.uint8), 0.0
+    else:
+        border = cv2.BORDER_REPLICATE if rng.random() < 0.85 else cv2.BORDER_CONSTANT
+        out = scenes.warp_small(picture, crop.matrix, (SIZE, SIZE), border)
+    return scenes.seen_by_camera(rng, out), crop.to_crop(points) / SIZE, presence, openness
+
+
+def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None, people: Path | None) -> None:
     """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
 
-    people: `landmarks.npz` of scenes.draw_people, drawn people with exact points and lids: ten on top of each batch.
+    start: a shipped .tflite whose weights are the beginning of a new run.
+    people: `landmarks.npz` of scenes.draw_people, drawn people with exact points and lids, taken in when it is there.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
-    rooms, turner = scenes.load_rooms(held_out=False), scenes.HeadTurner(pool)
-    indices, drawn = balanced(pool), dict(np.load(people)) if people else None
-    model = Landmarks().to(memory_format=torch.channels_last)
+    feed = Feed(pool, scenes.load_rooms(held_out=False), scenes.HeadTurner(pool), people)
+    model, rng = Landmarks().to(memory_format=torch.channels_last), np.random.default_rng(2000)
     model.out.bias.data = torch.from_numpy(mean_shape(pool)).float().flatten()
     model.out.weight.data *= 0.1
-    if detector:
-        start_from_detector(model, detector)
+    if start and not (folder / "state.pt").exists():
+        print("beginning at", start, warm.start(model, start, pixels(feed.batch(rng)[0])))
     # One step of the last layer moves all points at once: at the others' rate it throws them further than they err.
-    points = list(model.out.parameters())
-    others = [p for name, p in model.named_parameters() if not name.startswith("out.")]
-    optimiser = torch.optim.AdamW([{"params": others}, {"params": points}], lr=RATE, weight_decay=1e-3)
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average, use_buffers=True)
-    spent, step, saved = 0.0, 0, folder / "state.pt"
-    if saved.exists():
-        state = torch.load(saved)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        spent, step = state["spent"], state["step"]
-    rng, kept = np.random.default_rng(2000 + step), deque(maxlen=KEPT)
-    began, last, composing = time.monotonic() - spent, spent, 0.0
-    while (spent := time.monotonic() - began) < minutes * 60:
-        progress = spent / (minutes * 60)
-        rate = RATE * min(1, (step + 1) / 200) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.005)
-        if progress > STILL_FROM:
+    points = {"params": list(model.out.parameters()), "factor": 0.2}
+    others = {"params": [p for name, p in model.named_parameters() if not name.startswith("out.")]}
+    run = Run.begin(folder / "state.pt", model, [others, points], RATE_ON if start else RATE)
+    rng = np.random.default_rng(2000 + run.step)
+    for _ in run.steps(minutes):
+        if run.progress > STILL_FROM:
             model.body[:3].requires_grad_(requires_grad=False).eval()
-        for group, factor in zip(optimiser.param_groups, (1.0, 0.1), strict=True):
-            group["lr"] = factor * rate
-        t0 = time.monotonic()
-        fresh = [sample(rng, pool, indices, rooms, turner) for _ in range(FRESH)]
-        batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
-        kept.extend(fresh)
-        if drawn is not None:
-            batch += [_drawn(rng, drawn) for _ in range(10)]
-        x = torch.from_numpy(np.stack([b[0] for b in batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        points, openness = (torch.from_numpy(np.stack([b[k] for b in batch])) for k in (1, 3))
-        presence = torch.tensor([b[2] for b in batch])
-        composing += time.monotonic() - t0
-        place, gap, opening, there = loss_of(
-            model(x.contiguous(memory_format=torch.channels_last)), points, presence, openness
-        )
-        optimiser.zero_grad(set_to_none=True)
-        (10 * place + 10 * gap + 1.5 * opening + 0.05 * there).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        optimiser.step()
-        average.update_parameters(model)
-        step += 1
-        if step % 50 == 0:
-            losses = {"place": place, "gap": gap, "open": opening, "there": there}
-            line = {"step": step, "s": round(spent)} | {k: round(v.item(), 5) for k, v in losses.items()}
-            print(json.dumps(line | {"composing": round(composing / spent, 2)}), flush=True)
-        if spent - last > 60:
-            last = spent
-            save(saved, model, average, optimiser, spent, step)
-            torch.save(average.module.state_dict(), folder / "landmarks.pt")
-    save(saved, model, average, optimiser, spent, step)
-    torch.save(average.module.state_dict(), folder / "landmarks.pt")
-
-
-def _again(
-    rng: np.random.Generator, picture: np.ndarray, points: np.ndarray, presence: float, openness: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-    """A sample that was seen before, mirrored and lit anew."""
-    if rng.random() < 0.5:
-        picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
-        points = (points[scenes.MIRROR] * [-1, 1] + [(SIZE - 1) / SIZE, 0]).astype(np.float32)
-    gain = (rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
-    lit = np.clip(picture * gain + np.float32(rng.uniform(-12, 12)), 0, 255).astype(np.uint8)
-    return lit, points, presence, openness
+        x, *goals = feed.batch(rng)
+        run.composed()
+        place, gap, opening, there = loss_of(model.in_bfloat16(pixels(x)), *goals)
+        parts = {"place": place, "gap": gap, "open": opening, "there": there}
+        run.learn(3 * place + 2 * gap + 1.5 * opening + 0.1 * there, parts, len(x))
+        if run.step % 500 == 0:
+            torch.save(run.average.module.state_dict(), folder / "landmarks.pt")
+    run.save()
+    torch.save(run.average.module.state_dict(), folder / "landmarks.pt")
 
 
 def _drawn(rng: np.random.Generator, drawn: dict) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     index = int(rng.integers(len(drawn["crops"])))
     picture, points, openness = drawn["crops"][index], drawn["points"][index], drawn["openness"][index]
     openness = np.array([*openness[:2], mouth_opening(points)], np.float32)
-    shown = scenes.photometric(rng, picture.astype(np.float32), grey=0.1)
-    return _again(rng, shown, points, 1.0, openness)
+    if rng.random() < 0.5:
+        picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
+        points = points[scenes.MIRROR] * [-1, 1] + [(SIZE - 1) / SIZE, 0]
+    return scenes.seen_by_camera(rng, picture), points, 1.0, openness
 
 
 def balanced(pool: scenes.Pool) -> np.ndarray:
@@ -380,10 +454,10 @@ def export(weights: Path, pool_dir: Path, target: Path) -> None:
     print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
 
 
-Run = Callable[[np.ndarray], list[np.ndarray]]
+Answers = Callable[[np.ndarray], list[np.ndarray]]
 
 
-def runner(model: Path) -> Run:
+def runner(model: Path) -> Answers:
     """A function from a uint8 RGB crop to points [138, 2] in 0..1, presence 0..1 and openness [3]; .pt or .tflite."""
     if model.suffix == ".pt":
         network = Landmarks()
@@ -449,7 +523,7 @@ def nme(found: np.ndarray, points: np.ndarray, part: slice = slice(None)) -> flo
     return float(np.linalg.norm(found[part] - points[part], axis=1).mean() / unit)
 
 
-def clips(run: Run) -> None:
+def clips(run: Answers) -> None:
     """Follow the face through each clip as the product does, beside the teacher on the same frames."""
     teacher = scenes.Teacher()
     for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
@@ -485,7 +559,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(".runs/landmarks"))
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--detector", type=Path, help="our detector.pt, whose first layers are the start")
+    parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
     parser.add_argument("--people", type=Path, help="drawn people, see train()")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
     parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
@@ -495,4 +569,4 @@ if __name__ == "__main__":
     elif given.export:
         export(given.out / "landmarks.pt", given.pool, given.export)
     else:
-        train(given.out, given.pool, given.minutes, given.detector, given.people)
+        train(given.out, given.pool, given.minutes, given.start, given.people)

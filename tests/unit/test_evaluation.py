@@ -6,12 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.config import DEFAULT_PACK
 from edge.errors import CaptureError, CaptureFault, VouchError
 from edge.session.comparison import Template
-from models.evaluation import conditions, det, metrics, study
+from edge.vision.pack import parse_manifest
+from models.evaluation import attacks, conditions, det, exact, groups, metrics, study, thresholds
 from models.evaluation.__main__ import text
 from models.evaluation.conditions import Condition
-from models.evaluation.study import Captures, Pair
+from models.evaluation.metrics import Estimate
+from models.evaluation.study import AtFar, Captures, Pair
 
 
 def flags(*values):
@@ -237,3 +240,115 @@ def test_a_picture_that_is_missing_stops_the_study(album):
 def test_no_faces_at_all_is_an_error_and_not_a_figure():
     with pytest.raises(VouchError, match="no face"):
         study.figures([Pair(1, "A_1.png", "B_1.png", False)], Captures({"A_1.png": None, "B_1.png": None}, {}, 1.0))
+
+
+# ---- thresholds into the manifest
+
+RATES = (
+    AtFar(1e-2, Estimate(0.9, 0.8, 1.0), 0.2101),
+    AtFar(1e-3, Estimate(0.9, 0.8, 1.0), 0.3),
+    AtFar(1e-4, Estimate(0.9, 0.8, 1.0), 0.40001),
+)
+
+
+def test_thresholds_are_written_rounded_up_and_nothing_else_changes(tmp_path):
+    before = (DEFAULT_PACK / "pack.toml").read_bytes()
+    (tmp_path / "pack.toml").write_bytes(before)
+    thresholds.write(tmp_path, RATES, 300_000, "300,000 comparisons")
+    old, new = parse_manifest(before), parse_manifest((tmp_path / "pack.toml").read_bytes())
+    assert [(m.fmr_ppm, m.cosine) for m in new.embedder.match] == [(10_000, 0.211), (1000, 0.3), (100, 0.401)]
+    assert new.model_copy(update={"embedder": old.embedder}) == old
+    once = (tmp_path / "pack.toml").read_text()
+    thresholds.write(tmp_path, RATES, 300_000, "300,000 comparisons")
+    assert (tmp_path / "pack.toml").read_text() == once
+
+
+def test_a_rate_that_too_few_impostors_can_show_is_not_written(tmp_path):
+    (tmp_path / "pack.toml").write_bytes((DEFAULT_PACK / "pack.toml").read_bytes())
+    with pytest.raises(VouchError) as caught:
+        thresholds.write(tmp_path, RATES, 299_999, "too few")
+    assert "300,000" in caught.value.diagnostics()
+    assert (tmp_path / "pack.toml").read_bytes() == (DEFAULT_PACK / "pack.toml").read_bytes()
+
+
+# ---- exact intervals, attacks, groups
+
+
+@pytest.mark.parametrize(
+    ("errors", "trials", "low", "high"),
+    # R: binom.test(...)$conf.int
+    [(0, 10, 0.0, 0.3085), (10, 10, 0.6915, 1.0), (1, 20, 0.00127, 0.2487), (5, 50, 0.0333, 0.2181)],
+)
+def test_the_exact_interval_is_clopper_and_pearsons(errors, trials, low, high):
+    found = exact.rate(errors, trials)
+    assert found.value == errors / trials
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(("errors", "trials"), [(0, 0), (3, 2), (-1, 5)])
+def test_what_is_no_share_has_no_interval(errors, trials):
+    with pytest.raises(ValueError, match="no rate"):
+        exact.rate(errors, trials)
+
+
+def test_each_species_has_its_own_error_and_a_missing_face_is_in_no_rate():
+    told = [("bona_fide", 0.9), ("bona_fide", 0.4), ("bona_fide", None)]
+    told += [("print", 0.1)] * 11 + [("print", 0.6)] + [("screen", 0.7), ("screen", 0.2), ("mask", None)]
+    found = attacks.figures(told, 0.5)
+    by_name = {row.species: row for row in found.species}
+    assert found.species[0].species == "bona_fide"
+    assert (by_name["bona_fide"].error.value, by_name["bona_fide"].non_responses) == (0.5, 1)
+    assert by_name["print"].error.value == pytest.approx(1 / 12)
+    assert by_name["print"].enough
+    assert not by_name["screen"].enough
+    assert by_name["mask"].error is None
+    assert found.apcer == 0.5  # the worst species, however few its presentations
+    said = attacks.text(found)
+    assert "insufficient data" in said
+    assert "BPCER bona_fide" in said
+
+
+def test_where_scores_part_attacks_from_people_the_equal_error_rate_is_nothing():
+    found = attacks.figures([("bona_fide", 0.8), ("bona_fide", 0.7), ("print", 0.6), ("print", 0.1)], 0.5)
+    assert found.eer == 0.0
+    assert found.eer_threshold == 0.7
+    assert attacks.figures([("print", 0.6)], 0.5).eer is None
+
+
+def test_a_list_of_stills_of_another_form_is_refused_with_advice(tmp_path):
+    (tmp_path / "stills.csv").write_text("name,kind\na.jpg,print\n")
+    with pytest.raises(VouchError) as caught:
+        list(attacks.listed(tmp_path / "stills.csv", tmp_path))
+    assert "file,species" in caught.value.diagnostics()
+
+
+def crowd(rng, count, spread, group, age):
+    """Templates around one direction: the smaller the spread, the more alike these people are."""
+    centre = rng.normal(size=32)
+    vectors = centre / np.linalg.norm(centre) + spread * rng.normal(size=(count, 32)) / 32**0.5
+    rows = [groups.Labelled(f"{group}-{k}.jpg", age, "0", group) for k in range(count)]
+    return rows, [Template((v / np.linalg.norm(v)).astype(np.float32), "m") for v in vectors]
+
+
+def test_a_group_whose_people_look_alike_to_the_model_shows_a_ratio_above_one():
+    rng = np.random.default_rng(5)
+    unlike, first = crowd(rng, 120, 3.0, "0", 25)
+    alike, second = crowd(rng, 120, 1.0, "2", 50)
+    few, third = crowd(rng, 3, 3.0, "1", 70)
+    found = groups.figures(unlike + alike + few, [*first[:-1], None, *second, *third], 0.5)
+    cells = {cell.name: cell for cell in found.cells}
+    assert cells["all"].ratio.value == 1.0
+    assert cells["Asian"].ratio.low > 1 > cells["White"].ratio.high
+    assert cells["Asian"].mean > cells["White"].mean
+    assert cells["White"].failures.value == pytest.approx(1 / 120)
+    assert cells["age 18 to 29"].fmr == cells["White"].fmr
+    assert cells["Black"].fmr is None
+    assert cells["Black"].failures is None
+    assert "insufficient data" in groups.text(found)
+
+
+def test_labels_of_another_form_are_refused_with_advice(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,age,sex\na.jpg,30,1\n")
+    with pytest.raises(VouchError) as caught:
+        groups.read_labels(tmp_path / "labels.csv")
+    assert "file,age,sex,group" in caught.value.diagnostics()
