@@ -29,13 +29,15 @@ from models.training.run import Run, pixels
 
 SIZE = crops.LANDMARK_CROP_PX
 BATCH = 34
-FRESH = 2  # of a batch are turned, lidded or pasted for it,
-AGAIN = 12  # and so many were made before, are cut and lit anew (making one costs as much as learning from it)
+FRESH = 5  # of a batch are turned, lidded or pasted for it,
+AGAIN = 10  # and so many were made before, are cut and lit anew (making one costs as much as learning from it)
 DRAWN = 6  # on top, where drawn people are there
 KEPT = 9000
 RATE, RATE_ON = 1e-3, 3e-4  # peak learning rate, from random numbers and where a shipped network goes on
 # From this share of the run on, the first layers rest: they are a third of the work and have learned their edges.
 STILL_FROM = 0.15
+BELOW = 7  # layers before what `train_upper` trains: down to 8 x 8
+UPPER_BATCH = 64
 UPPER = np.array([1, 2, 3, 4, 5, 6, 7])
 LOWER = np.array([15, 14, 13, 12, 11, 10, 9])
 # The iris teacher's gap over width: 0.02 to 0.11 where eyes are shut, 0.19 at the pool's median.
@@ -345,11 +347,11 @@ class Feed:
         said, sure = self._teacher.track(image, mesh)
         points = mesh[scenes.LANDMARKS, :2].copy()
         if sure > 0.5:
-            said[scenes.LANDMARKS[:32], :2] = self._teacher.eyelids(image, said)
-            whole = said[scenes.LANDMARKS, :2]
             part = np.r_[32:54, 94:138] if moved else np.arange(138)
-            points[part] = whole[part]
-            openness = openness if moved else _openness(said)
+            if not moved:
+                said[scenes.LANDMARKS[:32], :2] = self._teacher.eyelids(image, said)
+                openness = _openness(said)
+            points[part] = said[scenes.LANDMARKS[part], :2]
         if moved:
             openness[2] = mouth_opening(mesh[scenes.LANDMARKS])
         return Seen(image, points, openness)
@@ -408,6 +410,75 @@ def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None, peop
             torch.save(run.average.module.state_dict(), folder / "landmarks.pt")
     run.save()
     torch.save(run.average.module.state_dict(), folder / "landmarks.pt")
+
+
+def train_upper(folder: Path, pool_dir: Path, minutes: float, start: Path, people: Path | None, count: int) -> None:
+    """Train what follows 8 x 8 alone, on `count` crops that the layers below saw once: for a machine with little time.
+
+    A step costs a fifth of a whole one, and no picture is made for it. Runs resume; the crops are kept beside them.
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    pool = scenes.load_pool(pool_dir)
+    feed = Feed(pool, scenes.load_rooms(held_out=False), scenes.HeadTurner(pool), people)
+    model, rng = Landmarks().to(memory_format=torch.channels_last), np.random.default_rng(2000)
+    print("beginning at", start, warm.start(model, start, torch.cat([pixels(feed.batch(rng)[0]) for _ in range(3)])))
+    seen, goals = _looked_at(folder / "seen", model, feed, count)
+    upper = Upper(model).to(memory_format=torch.channels_last)
+    points = {"params": list(model.out.parameters()), "factor": 0.2}
+    others = {
+        "params": [p for name, p in upper.named_parameters() if ".out." not in name and not name.startswith("out.")]
+    }
+    run = Run.begin(folder / "state.pt", upper, [others, points], RATE)
+    rng = np.random.default_rng(4000 + run.step)
+    for _ in run.steps(minutes):
+        chosen = np.sort(rng.integers(len(seen), size=UPPER_BATCH))
+        x = torch.from_numpy(seen[chosen]).permute(0, 3, 1, 2)
+        run.composed()
+        place, gap, opening, there = loss_of(upper(x), *(torch.from_numpy(goal[chosen]) for goal in goals))
+        parts = {"place": place, "gap": gap, "open": opening, "there": there}
+        run.learn(3 * place + 2 * gap + 1.5 * opening + 0.1 * there, parts, len(x))
+    run.save()
+    average = {name.removeprefix("module."): value for name, value in run.average.module.state_dict().items()}
+    torch.save(model.state_dict() | average, folder / "landmarks.pt")
+
+
+class Upper(nn.Module):
+    """The part of `Landmarks` after its first layers, under the same names."""
+
+    def __init__(self, whole: Landmarks) -> None:
+        super().__init__()
+        self.body = nn.ModuleDict({str(k): whole.body[k] for k in range(BELOW, len(whole.body))})
+        self.whole, self.out, self.state = whole.whole, whole.out, whole.state
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            for layer in self.body.values():
+                x = layer(x)
+            y = self.whole(x).flatten(1)
+        state = self.state(y.float())
+        return self.out(y.float()), state[:, :1], state[:, 1:]
+
+
+@torch.inference_mode()
+def _looked_at(folder: Path, model: Landmarks, feed: Feed, count: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What the first layers see in `count` training crops, float16 [n, 8, 8, 96], and the goals of each."""
+    names = ("seen", "points", "presence", "openness")
+    if not all((folder / f"{name}.npy").exists() for name in names):
+        folder.mkdir(parents=True, exist_ok=True)
+        rng, parts, lower = np.random.default_rng(2001), [], model.body[:BELOW].eval()
+        while sum(len(part[0]) for part in parts) < count:
+            x, *goals = feed.batch(rng)
+            with torch.autocast("cpu", torch.bfloat16):
+                y = lower(pixels(x))
+            parts.append([y.permute(0, 2, 3, 1).half().numpy(), *(goal.numpy() for goal in goals)])
+            if len(parts) % 40 == 0:
+                print(sum(len(part[0]) for part in parts), "of", count, "crops", flush=True)
+        for name, whole in zip(names, zip(*parts, strict=True), strict=True):
+            np.save(folder / f"{name}.npy", np.concatenate(whole))
+    seen, *goals = (np.load(folder / f"{name}.npy") for name in names)
+    return seen, goals
 
 
 def _drawn(rng: np.random.Generator, drawn: dict) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
@@ -560,6 +631,9 @@ if __name__ == "__main__":
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
+    parser.add_argument(
+        "--upper", type=int, metavar="CROPS", help="train the upper layers of --start, see train_upper()"
+    )
     parser.add_argument("--people", type=Path, help="drawn people, see train()")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
     parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
@@ -568,5 +642,7 @@ if __name__ == "__main__":
         check(given.check, given.pool)
     elif given.export:
         export(given.out / "landmarks.pt", given.pool, given.export)
+    elif given.upper:
+        train_upper(given.out, given.pool, given.minutes, given.start, given.people, given.upper)
     else:
         train(given.out, given.pool, given.minutes, given.start, given.people)

@@ -664,7 +664,7 @@ def rendered_print(seed: int, count: int) -> Iterator[NDArray[np.uint8]]:
             yield cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
 
 
-def draw_people(folder: Path, first: int, count: int) -> None:
+def draw_people(folder: Path, first: int, count: int, frames_each: int = 6, *, prints: bool = True) -> None:
     """Rendered crops for training: `antispoof.npz` (live and print), `landmarks.npz` (live, with exact points).
 
     Seeds start at `first`: far from those that demonstrations and tests use.
@@ -675,7 +675,7 @@ def draw_people(folder: Path, first: int, count: int) -> None:
     teacher, rng = Teacher(), np.random.default_rng(17)
     wide, label, cuts, points, openness = [], [], [], [], []
     for seed in range(first, first + count):
-        for frame, landmarks, opening in rendered_live(seed, 6):
+        for frame, landmarks, opening in rendered_live(seed, frames_each):
             keypoints = crops.keypoints_from_landmarks(landmarks)
             crop = crops.antispoof_crop(keypoints)
             wide.append(warp_small(frame, crop.matrix, (crop.size_px, crop.size_px), cv2.BORDER_REPLICATE))
@@ -689,7 +689,7 @@ def draw_people(folder: Path, first: int, count: int) -> None:
             points.append(near.to_crop(landmarks) / 128)
             openness.append(opening)
         mesh = None
-        for frame in rendered_print(seed, 5):
+        for frame in rendered_print(seed, 5) if prints else ():
             mesh, face = (first_face(teacher, frame), 1.0) if mesh is None else teacher.track(frame, mesh)
             mesh, face = teacher.track(frame, mesh)
             if face > 0.5:
@@ -710,10 +710,12 @@ if __name__ == "__main__":
     parser.add_argument("--people", type=Path, help="draw people and prints into this folder")
     parser.add_argument("--first", type=int, default=70_000)
     parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("--frames", type=int, default=6, help="of each person")
+    parser.add_argument("--no-prints", action="store_true")
     given = parser.parse_args()
     if given.pool:
         label_pool(given.pool)
     if given.steady:
         steady_pool(given.steady)
     if given.people:
-        draw_people(given.people, given.first, given.count)
+        draw_people(given.people, given.first, given.count, given.frames, prints=not given.no_prints)
