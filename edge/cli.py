@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_provision(commands)
     _add_evidence(commands)
     _add_vision(commands)
+    _add_models(commands)
+    _add_update(commands)
     return parser
 
 
@@ -175,14 +177,38 @@ def _add_vision(commands: Any) -> None:
     for command in (compare, observe, bench):
         command.add_argument("--json", action="store_true")
         command.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="folder of the model pack")
-    models = commands.add_parser("models", help="look at a model pack").add_subparsers(required=True, metavar="STEP")
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="look at model packs, or choose one of your own")
+    steps = models.add_subparsers(required=True, metavar="STEP")
     for name, help_, run in (
         ("verify", "check hashes, tensors and a first run of every model", _models_verify),
         ("list", "what the manifest says", _models_list),
     ):
-        step = models.add_parser(name, help=help_)
+        step = steps.add_parser(name, help=help_)
         step.add_argument("pack", type=Path, nargs="?", default=DEFAULT_PACK)
         step.set_defaults(run=run)
+    use = steps.add_parser("use", help="test a pack and let the terminal take it between two sessions")
+    use.add_argument("pack", type=Path, help="folder of the pack; it is copied, so a stick will do")
+    use.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+    use.set_defaults(run=_models_use)
+
+
+def _add_update(commands: Any) -> None:
+    update = commands.add_parser("update", help="model packs and policies from the carrier")
+    steps = update.add_subparsers(required=True, metavar="STEP")
+    for name, help_, run in (
+        ("status", "pack in force, on trial, refused; exit 1 where somebody must act", _update_status),
+        ("check", "fetch what the carrier offers into the spool now; for the uplink's user", _update_check),
+        ("install", "take the release on a stick or in another folder now; for the terminal's user", _update_install),
+    ):
+        step = steps.add_parser(name, help=help_, description=help_)
+        step.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+        step.add_argument("--json", action="store_true")
+        step.set_defaults(run=run)
+        if name == "install":
+            step.add_argument("folder", type=Path, help="a copy of the carrier's repository: metadata/ and targets/")
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -282,6 +308,60 @@ def _models_list(options: argparse.Namespace) -> int:
     from edge.vision.inspection import list_pack
 
     print(*list_pack(options.pack), sep="\n")
+    return 0
+
+
+def _models_use(options: argparse.Namespace) -> int:
+    from edge.updates.install import use_pack
+    from edge.updates.shelf import Shelf, act_as_owner
+
+    settings = load(options.config)
+    act_as_owner(settings.state_dir)
+    pack, lacking = use_pack(Shelf(settings.state_dir / "packs", settings.pack_dir), options.pack)
+    print(
+        f"{pack.manifest.name} {pack.manifest.version} passes and is on trial: the terminal takes it when it is idle,"
+    )
+    print("or at its next start; `vouch update status` says how it does")
+    for line in lacking:
+        print(f"mind: {line}")
+    return 0
+
+
+def _update_status(options: argparse.Namespace) -> int:
+    from edge.clock import SystemClock
+    from edge.updates.overview import lines_of, look, record_of
+
+    seen = look(load(options.config), SystemClock().utc())
+    print(json.dumps(record_of(seen))) if options.json else print(*lines_of(seen), sep="\n")
+    return 1 if seen.needs_somebody else 0
+
+
+def _update_check(options: argparse.Namespace) -> int:
+    from edge.clock import SystemClock
+    from edge.updates.fetch import check
+
+    release = check(load(options.config), SystemClock().utc())
+    told = {"release": release.release, "pack": release.pack, "policy": release.policy}
+    print(
+        json.dumps(told) if options.json else f"release {release.release} lies in the spool; the terminal verifies it"
+    )
+    return 0
+
+
+def _update_install(options: argparse.Namespace) -> int:
+    from edge.updates.install import install
+    from edge.updates.job import Job
+    from edge.updates.shelf import act_as_owner
+
+    settings = load(options.config)
+    act_as_owner(settings.state_dir)
+    outcome = install(Job.of(settings), options.folder, again=True)
+    words = {
+        "nothing-new": "nothing new: this release is here already",
+        "on-trial": "passes and is on trial: the terminal takes it when it is idle, or at its next start",
+        "in-force": "in force: it brings no other pack than the one that is here",
+    }
+    print(json.dumps({"outcome": outcome.value}) if options.json else words[outcome.value])
     return 0
 
 

@@ -68,6 +68,19 @@ class UplinkSettings(_Settings):
     protocol: str = Field(default="auto", pattern=r"^(auto|5|3\.1\.1)$")
 
 
+class UpdateSettings(_Settings):
+    """Model packs and policies by TUF. `root`: the trusted root.json of the enrolment, which no process may change.
+
+    `url`: of the carrier's repository, with metadata/ and targets/ below it; None: from USB sticks alone. `spool`:
+    where the uplink puts what it fetched and the terminal reads it.
+    """
+
+    root: Path
+    url: str | None = Field(default=None, pattern=r"^https://[^\s?#]+$", max_length=400)
+    spool: Path = Path("/var/cache/vouch-updates")
+    check_each_s: int = Field(default=6 * 3600, ge=60, le=7 * 24 * 3600)
+
+
 class Settings(_Settings):
     """The whole of terminal.toml. Paths may be relative to the file."""
 
@@ -84,6 +97,7 @@ class Settings(_Settings):
     keys: KeySettings
     kiosk: KioskSettings = KioskSettings()
     uplink: UplinkSettings
+    updates: UpdateSettings | None = None
 
     @property
     def socket_path(self) -> Path:
@@ -115,7 +129,7 @@ def load(path: Path) -> Settings:
 _PATHS = frozenset(
     {
         *("state_dir", "run_dir", "pack_dir", "file", "result_key", "pkcs11_module", "pkcs11_pin_file"),
-        *("portrait_key", "carrier_keys", "ca", "certificate", "key"),
+        *("portrait_key", "carrier_keys", "ca", "certificate", "key", "root", "spool"),
     }
 )
 

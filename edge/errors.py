@@ -72,3 +72,31 @@ class LinkError(VouchError):
 
 class ProvisioningError(VouchError):
     """The terminal's identity is missing, incomplete or does not fit."""
+
+
+class UpdateFault(Enum):
+    """Why an update was not taken."""
+
+    UNREACHABLE = "unreachable"  # no connection, or TLS does not hold
+    SLOW = "slow"  # the server lets us wait longer than we do
+    INCOMPLETE = "incomplete"  # a file is missing, cut short, or cannot be read
+    TOO_LARGE = "too-large"  # longer than it may be
+    SIGNATURE = "signature"  # not signed by enough of the keys that we trust
+    EXPIRED = "expired"  # signed, but its time is over: somebody may be keeping newer ones from us
+    ROLLBACK = "rollback"  # older than what we have seen
+    CONTENT = "content"  # length or hash is not what was signed
+    MALFORMED = "malformed"
+    PACK = "pack"  # the pack does not fit its manifest, or the policy
+    POLICY = "policy"  # the policy is not the carrier's
+    SELF_TEST = "self-test"
+    CRASHED = "crashed"  # the terminal did not hold with it
+    DISK = "disk"
+    STATE = "state"  # our own record of packs is damaged
+
+
+class UpdateError(VouchError):
+    """An update is refused or cannot be had now; the pack in force goes on."""
+
+    def __init__(self, fault: UpdateFault, message: str, *, todo: str = "") -> None:
+        super().__init__(message, todo=todo)
+        self.fault = fault

@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_realism(commands.add_parser("realism", help="ask public models whether the drawn people look like people"))
     _add_terminal(commands.add_parser("terminal", help="the terminal process with a simulated camera"))
+    _add_updates(commands.add_parser("updates", help="the carrier's repository of model packs and policies (TUF)"))
+    pictures = commands.add_parser("test-pictures", help="draw the pictures that terminals test a new pack on")
+    pictures.add_argument("folder", type=Path, help="edge/updates/pictures is where the firmware has them")
+    pictures.set_defaults(run=_test_pictures)
     _add_demo(commands.add_parser("demo", help="everything on this machine, and three sessions through it"))
     return parser
 
@@ -101,6 +105,69 @@ def _carrier(options: argparse.Namespace) -> int:
             packs=packs,
         )
     )
+    return 0
+
+
+def _add_updates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", type=Path, required=True, help="folder that is served")
+    parser.add_argument("--offline-keys", type=Path, required=True, help="keys of root and targets; lie in a safe")
+    parser.add_argument("--online-keys", type=Path, required=True, help="keys of snapshot and timestamp")
+    steps = parser.add_subparsers(required=True, metavar="STEP")
+    steps.add_parser("init", help="make keys and an empty repository").set_defaults(run=_updates, step="init")
+    publish = steps.add_parser("publish", help="a release of a model pack, a signed policy, or both")
+    publish.add_argument("--pack", type=Path, help="folder of the pack")
+    publish.add_argument("--policy", type=Path, help="signed policy, as `vouch-sim updates sign-policy` makes it")
+    publish.set_defaults(run=_updates, step="publish")
+    rotate = steps.add_parser("rotate", help="new keys for a role, by a new root")
+    rotate.add_argument("role", choices=("root", "targets", "snapshot", "timestamp"))
+    rotate.set_defaults(run=_updates, step="rotate")
+    steps.add_parser("refresh", help="say as of now that nothing newer exists").set_defaults(
+        run=_updates, step="refresh"
+    )
+    sign = steps.add_parser("sign-policy", help="the reference policy under a version, signed by the carrier")
+    sign.add_argument("output", type=Path)
+    sign.add_argument("--keys", type=Path, required=True, help="folder of the carrier's keys")
+    sign.add_argument("--version", type=int, required=True)
+    sign.set_defaults(run=_sign_policy)
+
+
+def _updates(options: argparse.Namespace) -> int:
+    from simulator.carrier.updates import UpdateRepository, now
+
+    repository = UpdateRepository(options.repository, options.offline_keys, options.online_keys)
+    match options.step:
+        case "init":
+            repository.create(now())
+            print(f"terminals trust {repository.first_root}; keep {options.offline_keys} off the network")
+        case "publish":
+            release = repository.publish(now(), pack=options.pack, policy=options.policy)
+            print(f"release {release.release}: {', '.join(release.targets())}")
+        case "rotate":
+            print(f"root {repository.rotate(options.role, now())} names the new keys of {options.role}")
+        case "refresh":
+            repository.refresh(now())
+            print("snapshot and timestamp signed anew")
+    return 0
+
+
+def _sign_policy(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from edge.evidence.messages import build_policy
+    from edge.evidence.signer import KeyFile
+    from simulator.carrier.pki import open_pki
+    from simulator.carrier.server import reference_policy
+
+    signer = KeyFile(open_pki(options.keys).signing_key)
+    options.output.write_bytes(build_policy(replace(reference_policy(), version=options.version), signer))
+    print(f"policy version {options.version} in {options.output}")
+    return 0
+
+
+def _test_pictures(options: argparse.Namespace) -> int:
+    from simulator.trial_pictures import make_pictures
+
+    print(*make_pictures(options.folder), sep="\n")
     return 0
 
 

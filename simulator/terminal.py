@@ -17,8 +17,7 @@ from edge.evidence.signer import load_private_key, open_signer
 from edge.log import setup
 from edge.terminal.service import Identity, Terminal, open_journal
 from edge.terminal.session import SessionReport
-from edge.vision.pack import Pack
-from edge.vision.pipeline import Pipeline
+from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
 from simulator.film import Film, FilmClock, Role
 
@@ -37,15 +36,16 @@ def run_terminal(settings: Settings, roles: Sequence[Role], *, verbose: bool = F
         load_private_key(settings.keys.portrait_key),
         CarrierKeys.load(settings.keys.carrier_keys),
     )
-    pack = Pack.load(settings.pack_dir)
     camera = settings.camera
     clock = FilmClock(1 / camera.fps)
+    pack, vision, updating = open_vision(settings, clock.monotonic())
     film = Film(roles, clock, size=(camera.width, camera.height), fps=camera.fps)
     terminal = Terminal(
         settings,
         source=film,
-        vision=Pipeline(pack, threads=settings.threads),
+        vision=vision,
         pack=pack,
+        updating=updating,
         identity=identity,
         journal=open_journal(settings),
         clock=clock,

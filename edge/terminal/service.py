@@ -50,8 +50,8 @@ from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.publisher import Publisher
 from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
 from edge.terminal.texts import Language, consent_digest
+from edge.terminal.updating import Updating, open_vision
 from edge.vision.pack import Pack
-from edge.vision.pipeline import Pipeline
 from edge.watchdog import Notifier
 
 IDLE_FRAME_S = 0.5
@@ -65,6 +65,7 @@ _FEED_S = 2.0
 # Exit codes: systemd starts the process anew.
 _CAMERA_LOST = 1
 _KIOSK_LOST = 3
+_NEW_PACK = 4
 _FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
 
 
@@ -83,15 +84,17 @@ class Identity:
 def main(settings: Settings, *, verbose: bool = False) -> int:
     """Be the terminal process until SIGTERM, the end of a video file, or the loss of the camera; its exit code."""
     setup("terminal", level=logging.DEBUG if verbose else logging.INFO)
-    pack = Pack.load(settings.pack_dir)
+    clock = SystemClock()
+    pack, vision, updating = open_vision(settings, clock.monotonic())
     terminal = Terminal(
         settings,
         source=open_source(settings.camera),
-        vision=Pipeline(pack, threads=settings.threads),
+        vision=vision,
         pack=pack,
+        updating=updating,
         identity=open_identity(settings),
         journal=open_journal(settings),
-        clock=SystemClock(),
+        clock=clock,
         notifier=Notifier.from_environment(),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,12 +144,16 @@ class Terminal:
         journal: Journal | JournalError,
         clock: Clock,
         notifier: Notifier,
+        updating: Updating | None = None,
         jitter: Callable[[], float] | None = None,
         health: Callable[[], BoardHealth] = read_health,
         on_screen: Callable[[Screen], None] | None = None,
         on_report: Callable[[SessionReport], None] | None = None,
     ) -> None:
-        """`on_screen` and `on_report` are for the simulator: its person reads the one, its page shows the other."""
+        """`on_screen` and `on_report` are for the simulator: its person reads the one, its page shows the other.
+
+        Without `updating` the pack stays what it is.
+        """
         self.display = Display()
         self.preview = Preview()
         self.page: KioskServer | None = None  # while `run` runs
@@ -154,6 +161,7 @@ class Terminal:
         self._source = source
         self._vision = vision
         self._pack = pack
+        self._updating = updating
         self._identity = identity
         self._journal = journal if isinstance(journal, Journal) else None
         self._clock = clock
@@ -215,13 +223,15 @@ class Terminal:
         self._stopping = True
 
     def run(self, *, kiosk: socket.socket | None = None) -> int:
-        """Serve until stopped (0), until a video file ends (0), or until the camera (1) or the page (3) is lost.
+        """Serve until stopped (0), until a video file ends (0), until the camera (1) or the page (3) is lost, or until
+        another pack is to be taken (4).
 
         `kiosk`: an inherited listening socket for the page; without one, the settings' loopback port is opened.
         """
         page = self.page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
         self._link_server.start()
         page.start()
+        self._check_pack()
         self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
         self._notifier.ready("ready")
         try:
@@ -229,6 +239,8 @@ class Terminal:
         finally:
             self._notifier.stopping()
             self._abandon()
+            if self._updating is not None:
+                self._updating.close()
             page.stop()
             self._link_server.stop()
             self._source.close()
@@ -240,6 +252,8 @@ class Terminal:
         while not self._stopping:
             if self.page is not None and self.page.failed:
                 return _KIOSK_LOST
+            if self._follow_updates():
+                return _NEW_PACK
             try:
                 if not self._turn():
                     return 0
@@ -268,6 +282,28 @@ class Terminal:
             more = self._session_frame(session)
         self._finish_if_over()
         return more
+
+    def _follow_updates(self) -> bool:
+        """Whether to end, so that the next start takes another pack: never while somebody is here or waits."""
+        updating = self._updating
+        if updating is None:
+            return False
+        idle = self._session is None and not self._waiting
+        updating.turn(self._clock.monotonic(), idle=idle, in_service=self._fault is None, policy=self._policy)
+        message = updating.new_policy() if idle else None
+        if message is not None:
+            self._take_release_policy(message)
+        return idle and updating.wants_restart and self._fault in (None, "pack")
+
+    def _take_release_policy(self, message: bytes) -> None:
+        """The policy of the release in force, unless the carrier has sent a newer one since."""
+        try:
+            version = messages.parse_policy(message, self._identity.carrier_keys).version
+        except EvidenceError as exc:
+            self._refused("release-policy", exc)
+            return
+        if version > self._policy.version:
+            self._take_policy(message)
 
     def _session_frame(self, session: Session) -> bool:
         """Everything between two frames is here: read, look, decide. False at the end of a video file."""
@@ -389,6 +425,8 @@ class Terminal:
             self._log.info("policy-in-force", id=policy.id, version=policy.version)
         self._policy = policy
         self._next_status_s = 0.0
+        if self._fault == "pack":
+            self._in_service_again()
 
     def _refused(self, what: str, exc: VouchError) -> None:
         self._refused_messages += 1
@@ -428,6 +466,8 @@ class Terminal:
         counter = self._store(session)
         outcome = session.result.outcome if counter is not None else Outcome.ERROR
         report = session.report(counter)
+        if self._updating is not None:
+            self._updating.session_over(good=outcome is not Outcome.ERROR)
         self._session = None
         session.wipe()
         self.preview.clear()
@@ -521,14 +561,25 @@ class Terminal:
             except JournalError as exc:
                 self._log.debug("still-out-of-service", why=exc.message)
             else:
-                self._fault = None
-                self._log.info("in-service-again")
-                self.display.change(service=Service.READY, fault=None)
-                self._notifier.status("ready")
-                self._next_status_s = 0.0
+                self._in_service_again()
         if now >= self._next_status_s:
             self._next_status_s = now + STATUS_EACH_S
             self._link_server.send_status(self._status(now))
+
+    def _in_service_again(self) -> None:
+        self._fault = None
+        self._log.info("in-service-again")
+        self.display.change(service=Service.READY, fault=None)
+        self._notifier.status("ready")
+        self._next_status_s = 0.0
+
+    def _check_pack(self) -> None:
+        """A pack without a threshold for the policy in force cannot serve: one on trial is given up, else we say so."""
+        try:
+            self._pack.match_threshold(self._policy.match_fmr_ppm)
+        except PackError as exc:
+            if self._updating is None or not self._updating.give_up(exc.message):
+                self._out_of_service("pack", exc)
 
     def _status(self, now: float) -> bytes:
         """What the carrier's technicians may know of a terminal: small, and nothing of any person."""
@@ -551,6 +602,8 @@ class Terminal:
             "under_voltage": board.under_voltage,
             "throttled": board.throttled,
         }
+        if self._updating is not None:
+            status["updates"] = self._updating.status(self._clock.utc())
         return json.dumps(status, separators=(",", ":")).encode()
 
     def _pending(self) -> int | None:

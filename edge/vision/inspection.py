@@ -7,22 +7,40 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import PackError
-from edge.vision.pack import Pack, Role
+from edge.vision.pack import Pack, Role, survey
 from edge.vision.runtime import Model
 
 
 def inspect_pack(folder: Path) -> list[str]:
-    """Load, open and run every model once; a line for each. PackError at the first misfit."""
+    """Load, open and run every model once; a line for each. PackError says everything that is wrong, not the first."""
+    faults = faults_of(folder)
+    if faults:
+        todo = faults[0].todo if len(faults) == 1 else "mend each of these, or install another pack"
+        raise PackError("\n       ".join(fault.message for fault in faults), todo=todo)
     pack = Pack.load(folder)
     lines = [f"{pack.manifest.name} {pack.manifest.version}, digest {pack.digest.hex()}"]
-    for role in Role:
-        spec = pack.manifest.spec(role)
-        model = Model(spec, pack.contents[role])
-        answers = model.run(np.full(spec.input.shape[1:], 127, np.uint8))
-        if not all(np.isfinite(values).all() for values in answers.values()):
-            raise PackError(f"{spec.file} answers with numbers that are not finite", todo="install another pack")
-        lines.append(f"{role.value:<10} {spec.file}: hash, size, tensors and a first run are right")
+    lines += [
+        f"{r.value:<10} {pack.manifest.spec(r).file}: hash, size, tensors and a first run are right" for r in Role
+    ]
     return lines
+
+
+def faults_of(folder: Path) -> list[PackError]:
+    """Everything that is wrong: manifest, licence and thresholds, size and hash, tensors, and what a model answers."""
+    faults = []
+    for found in survey(folder):
+        if isinstance(found, PackError):
+            faults.append(found)
+            continue
+        spec, content = found
+        try:
+            answers = Model(spec, content).run(np.full(spec.input.shape[1:], 127, np.uint8))
+        except PackError as exc:
+            faults.append(exc)
+            continue
+        if not all(np.isfinite(values).all() for values in answers.values()):
+            faults.append(PackError(f"{spec.file} answers with numbers that are not finite", todo="take another pack"))
+    return faults
 
 
 def list_pack(folder: Path) -> list[str]:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -29,7 +29,7 @@ MANIFEST_NAME = "pack.toml"
 FORMAT = 1
 
 _MANIFEST_MAX_BYTES = 65_536
-_MODEL_MAX_BYTES = 32_000_000
+MODEL_LIMIT = 32_000_000  # bytes
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}\.tflite$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -135,7 +135,7 @@ class ModelSpec(_Table):
 
     file: FileName
     sha256: Sha256
-    size_bytes: int = Field(ge=1, le=_MODEL_MAX_BYTES)
+    size_bytes: int = Field(ge=1, le=MODEL_LIMIT)
     licence: Licence
     input: InputSpec
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
@@ -307,17 +307,60 @@ class Pack:
 
 def parse_manifest(raw: bytes) -> Manifest:
     """The manifest's text, checked; PackError names the key that does not fit."""
-    try:
-        table = tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise PackError(f"{MANIFEST_NAME} is no TOML: {exc}", todo="install the pack again") from exc
+    table = _table_of(raw)
     try:
         return Manifest.model_validate(table)
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False)[:5])
         raise PackError(
-            f"{MANIFEST_NAME}: {wrong}", todo="install a pack of this format, or mend the manifest that you made"
+            f"{MANIFEST_NAME}: {'; '.join(_wrong(exc)[:5])}",
+            todo="install a pack of this format, or mend the manifest that you made",
         ) from exc
+
+
+def survey(folder: Path) -> Iterator[PackError | tuple[ModelSpec, bytes]]:
+    """Everything that is wrong with manifest and files, one PackError each, and every model whose file fits its table.
+
+    For who makes or chooses a pack and wants to hear it all at once; a terminal stops at the first (`Pack.load`).
+    """
+    try:
+        table = _table_of(_read(folder / MANIFEST_NAME, _MANIFEST_MAX_BYTES))
+    except PackError as exc:
+        yield exc
+        return
+    try:
+        Manifest.model_validate(table)
+    except ValidationError as exc:
+        for wrong in _wrong(exc):
+            yield PackError(
+                f"{MANIFEST_NAME}: {wrong}", todo="mend the manifest that you made, or install another pack"
+            )
+    for role in Role:
+        kind: type[ModelSpec] = Manifest.model_fields[role.value].annotation  # type: ignore[assignment]
+        try:
+            spec = kind.model_validate(table.get(role.value))
+        except ValidationError:
+            # What is wrong with it was said above; its file may be wrong too.
+            try:
+                spec = ModelSpec.model_validate(
+                    {name: value for name, value in table[role.value].items() if name in ModelSpec.model_fields}
+                )
+            except (ValidationError, KeyError, AttributeError):
+                continue
+        try:
+            yield spec, _verified(folder, spec)
+        except PackError as exc:
+            yield exc
+
+
+def _table_of(raw: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise PackError(f"{MANIFEST_NAME} is no TOML: {exc}", todo="install the pack again") from exc
+
+
+def _wrong(exc: ValidationError) -> list[str]:
+    return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False)]
 
 
 def _verified(folder: Path, spec: ModelSpec) -> bytes:

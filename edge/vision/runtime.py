@@ -102,27 +102,30 @@ def litert() -> ModuleType:
 
 
 def check_tensors(spec: ModelSpec, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-    """PackError where the interpreter's tensor details are not what the manifest says."""
-    if len(inputs) != 1:
-        raise _lie(spec, f"it has {len(inputs)} inputs, one is expected")
-    _same(spec, "input", spec.input, inputs[0])
+    """PackError names every way in which the interpreter's tensors are not those of the manifest."""
+    if len(inputs) == 1:
+        wrong = _misfits("input", spec.input, inputs[0])
+    else:
+        wrong = [f"it has {len(inputs)} inputs, one is expected"]
     for output in spec.outputs:
         if output.tensor >= len(outputs):
-            raise _lie(spec, f"output {output.tensor} does not exist: it has {len(outputs)} output(s)")
-        _same(spec, f"output {output.tensor}", output, outputs[output.tensor])
+            wrong.append(f"output {output.tensor} does not exist: it has {len(outputs)} output(s)")
+        else:
+            wrong += _misfits(f"output {output.tensor}", output, outputs[output.tensor])
+    if wrong:
+        raise PackError(
+            f"{spec.file}: {'; '.join(wrong)}", todo="mend the manifest that you made, or install the pack again"
+        )
 
 
-def _same(spec: ModelSpec, what: str, told: InputSpec | OutputSpec, detail: dict[str, Any]) -> None:
+def _misfits(what: str, told: InputSpec | OutputSpec, detail: dict[str, Any]) -> list[str]:
     shape, dtype = tuple(int(n) for n in detail["shape"]), np.dtype(detail["dtype"]).name
     if shape != tuple(told.shape) or dtype != told.dtype:
-        raise _lie(spec, f"{what} is {list(shape)} {dtype}, the manifest says {list(told.shape)} {told.dtype}")
+        return [f"{what} is {list(shape)} {dtype}, the manifest says {list(told.shape)} {told.dtype}"]
     # One scale for the whole tensor: inputs and outputs of activations have nothing else, weights may.
     if dtype != "float32" and not _quantisation(detail)[0] > 0:
-        raise _lie(spec, f"{what} is {dtype} without a scale")
-
-
-def _lie(spec: ModelSpec, what: str) -> PackError:
-    return PackError(f"{spec.file}: {what}", todo="mend the manifest that you made, or install the pack again")
+        return [f"{what} is {dtype} without a scale"]
+    return []
 
 
 def _lookup(told: InputSpec, detail: dict[str, Any]) -> npt.NDArray[Any]:

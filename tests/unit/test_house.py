@@ -36,6 +36,8 @@ def importers(library: str) -> set[str]:
         ("ai_edge_litert", {"vision/runtime.py"}),
         ("tflite_runtime", {"vision/runtime.py"}),
         ("pkcs11", {"evidence/signer.py"}),
+        ("tuf", {"updates/repository.py", "updates/fetch.py"}),
+        ("urllib3", {"updates/fetch.py"}),
     ],
 )
 def test_a_foreign_library_has_one_door(library: str, files: set[str]) -> None:
