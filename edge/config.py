@@ -21,13 +21,17 @@ class _Settings(BaseModel):
 
 
 class CameraSettings(_Settings):
-    """`source`: "picamera2", "v4l2:0", or "file:/path/clip.mp4" (frames at the file's own pace)."""
+    """`source`: "picamera2", "v4l2:0", or "file:/path/clip.mp4" (frames at the file's own pace).
+
+    `sensor`: the model that must be there, as `vouch doctor` names it; None: any.
+    """
 
     source: str = "picamera2"
     width: int = Field(default=640, ge=320, le=1920)
     height: int = Field(default=480, ge=240, le=1080)
     fps: int = Field(default=30, ge=10, le=60)
     timeout_s: float = Field(default=2.0, gt=0, le=10)
+    sensor: str | None = Field(default=None, max_length=64)
 
 
 class DocumentSettings(_Settings):
@@ -53,6 +57,17 @@ class KeySettings(_Settings):
 class KioskSettings(_Settings):
     host: str = Field(default="127.0.0.1", pattern=r"^(127\.0\.0\.1|::1)$")
     port: int = Field(default=8080, ge=0, le=65535)
+
+
+class TechnicianSettings(_Settings):
+    """The technician's page: on loopback, and on the USB-Ethernet gadget where `gadget_address` names its own address.
+
+    The address must be link-local (RFC 3927) and the interface a USB gadget's: the shop's network has neither.
+    """
+
+    port: int = Field(default=8081, ge=0, le=65535)
+    gadget_address: str | None = Field(default=None, pattern=r"^169\.254(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){2}$")
+    gadget_interface: str = Field(default="usb0", pattern=r"^usb\d{1,2}$")
 
 
 class UplinkSettings(_Settings):
@@ -96,6 +111,7 @@ class Settings(_Settings):
     document: DocumentSettings = DocumentSettings()
     keys: KeySettings
     kiosk: KioskSettings = KioskSettings()
+    technician: TechnicianSettings = TechnicianSettings()
     uplink: UplinkSettings
     updates: UpdateSettings | None = None
 
@@ -103,6 +119,11 @@ class Settings(_Settings):
     def socket_path(self) -> Path:
         """The Unix socket between the two processes."""
         return self.run_dir / "uplink.sock"
+
+    @property
+    def control_path(self) -> Path:
+        """The Unix socket by which `vouch doctor` asks the running terminal."""
+        return self.run_dir / "control.sock"
 
     @property
     def journal_path(self) -> Path:

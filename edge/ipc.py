@@ -15,7 +15,7 @@ import cbor2
 
 from edge.errors import IpcError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PAYLOAD_LIMIT = 4096  # the smallest message limit among the brokers that we must serve
 FRAME_LIMIT = PAYLOAD_LIMIT + 256
 _HEADER = struct.Struct(">I")
@@ -87,7 +87,18 @@ class Link:
     detail: str = ""
 
 
-Message = Hello | Publish | Published | Inbound | Link
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """Uplink to terminal, which cannot see them: until when its certificate and the carrier's CA hold.
+
+    Seconds since 1970.
+    """
+
+    certificate_until_s: int
+    ca_until_s: int
+
+
+Message = Hello | Publish | Published | Inbound | Link | Papers
 
 
 def encode(message: Message) -> bytes:
@@ -131,6 +142,8 @@ def _fields(message: Message) -> list[Any]:
             return [3, topic.value, payload]
         case Link(state, detail):
             return [4, int(state), detail[:_TEXT_LIMIT]]
+        case Papers(certificate_until_s, ca_until_s):
+            return [5, certificate_until_s, ca_until_s]
 
 
 def _decoded(body: bytes) -> Message:
@@ -156,6 +169,8 @@ def _checked(fields: object) -> Message:
             return Inbound(_member(Down, topic), payload)
         case [4, int(state), str(detail)] if _is_int(state) and len(detail) <= _TEXT_LIMIT:
             return Link(_member(LinkState, state), detail)
+        case [5, int(certificate), int(ca)] if _is_time(certificate) and _is_time(ca):
+            return Papers(certificate, ca)
         case _:
             raise IpcError("a frame of unknown kind or with a wrong field")
 
@@ -169,6 +184,10 @@ def _member(kind: type[E], value: object) -> E:
 
 def _fits(payload: bytes) -> bool:
     return len(payload) <= PAYLOAD_LIMIT
+
+
+def _is_time(value: int) -> bool:
+    return _is_int(value) and 0 <= value < 2**40
 
 
 def _is_int(value: int) -> bool:

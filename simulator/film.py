@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import SystemClock
-from edge.drivers.camera import Frame
+from edge.drivers.camera import Frame, SensorIdentity, SensorKind
 from edge.errors import CameraError, ConfigError
 from edge.session.machine import Phase, Screen
 from edge.session.observation import FrameInfo
@@ -152,6 +152,9 @@ class Film:
 
     def set_exposure(self, factor: float) -> None:
         self._tell(factor)
+
+    def identity(self) -> SensorIdentity:
+        return SensorIdentity(SensorKind.SIMULATED, "simulated camera")
 
     def on_screen(self, screen: Screen) -> None:
         """The actor sees this. Any thread may call."""

@@ -14,6 +14,8 @@ class BoardHealth:
     under_voltage: bool | None  # has happened since boot
     throttled: bool | None  # clock limited now or since boot
     model: str | None
+    under_voltage_now: bool | None = None
+    throttled_now: bool | None = None
 
 
 def read_health(sys: Path = _SYS, device_tree: Path = Path("/proc/device-tree")) -> BoardHealth:
@@ -24,6 +26,8 @@ def read_health(sys: Path = _SYS, device_tree: Path = Path("/proc/device-tree"))
         under_voltage=_alarm(sys) if flags is None else bool(flags & 0x1_0001),
         throttled=None if flags is None else bool(flags & 0xE_000E),
         model=_text(device_tree / "model"),
+        under_voltage_now=None if flags is None else bool(flags & 0x1),
+        throttled_now=None if flags is None else bool(flags & 0xE),
     )
 
 

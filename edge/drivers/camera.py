@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -62,6 +63,33 @@ class DetailSource(Protocol):
 
     def read_detail(self, timeout_s: float) -> Frame | None:
         """As `FrameSource.read`, in the finer stream."""
+        ...
+
+
+class SensorKind(Enum):
+    """Where frames come from, as far as the system can tell."""
+
+    HARDWARE = "hardware"
+    VIRTUAL = "virtual"  # a loopback device: another program makes the frames
+    FILE = "file"
+    SIMULATED = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class SensorIdentity:
+    """Which sensor it is. `model` as driver or USB descriptor name it; `unit` tells two of a model apart, or None."""
+
+    kind: SensorKind
+    model: str
+    unit: str | None = None
+
+
+@runtime_checkable
+class IdentifiedSource(Protocol):
+    """A source that can say which sensor it is."""
+
+    def identity(self) -> SensorIdentity:
+        """Never raises; what is not known is "unknown"."""
         ...
 
 

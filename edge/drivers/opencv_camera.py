@@ -10,7 +10,7 @@ from typing import cast
 
 import cv2
 
-from edge.drivers.camera import Frame, Image, check_shape
+from edge.drivers.camera import Frame, Image, SensorIdentity, SensorKind, check_shape
 from edge.errors import CameraError
 from edge.session.observation import FrameInfo
 
@@ -26,6 +26,7 @@ class WebcamSource:
 
     def __init__(self, device: int | str, *, width: int, height: int, fps: int) -> None:
         self._name = f"camera {device}"
+        self._node = f"video{device}" if isinstance(device, int) else Path(device).resolve().name
         self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise CameraError(
@@ -50,6 +51,10 @@ class WebcamSource:
 
     def set_exposure(self, factor: float) -> None:
         """Nothing: see the class."""
+
+    def identity(self) -> SensorIdentity:
+        """As the kernel knows the device."""
+        return video_identity(self._node)
 
     def close(self) -> None:
         self._closing.set()
@@ -120,8 +125,36 @@ class FileSource:
     def set_exposure(self, factor: float) -> None:
         """Nothing: what is recorded is recorded."""
 
+    def identity(self) -> SensorIdentity:
+        """A recording, by its name."""
+        return SensorIdentity(SensorKind.FILE, self._path.name)
+
     def close(self) -> None:
         self._capture.release()
+
+
+def video_identity(node: str, sys: Path = Path("/sys")) -> SensorIdentity:
+    """Which device /dev/`node` is, from sysfs: its name, and vendor, product and serial number where it is USB.
+
+    A device without hardware behind it (v4l2loopback and its kind) is VIRTUAL: whatever program feeds it may inject.
+    """
+    place = sys / "class/video4linux" / node
+    model = _line(place / "name") or "unknown"
+    if "virtual" in place.resolve().parts:
+        return SensorIdentity(SensorKind.VIRTUAL, model)
+    for folder in (place / "device").resolve().parents[:3]:
+        vendor, product = _line(folder / "idVendor"), _line(folder / "idProduct")
+        if vendor and product:
+            serial = _line(folder / "serial")
+            return SensorIdentity(SensorKind.HARDWARE, model, f"{vendor}:{product}" + (f" {serial}" if serial else ""))
+    return SensorIdentity(SensorKind.HARDWARE, model)
+
+
+def _line(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()[:64]
+    except OSError:
+        return None
 
 
 class _Newest:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import cv2
 
-from edge.drivers.camera import Frame, Image, check_shape
+from edge.drivers.camera import Frame, Image, SensorIdentity, SensorKind, check_shape
 from edge.errors import CameraError
 from edge.session.observation import FrameInfo
 
@@ -73,6 +73,14 @@ class PiCameraSource:
         exposure_us = min(wanted_us, self._frame_us * 0.95)
         gain = max(1.0, base_gain * wanted_us / exposure_us) if exposure_us > 0 else base_gain
         self._camera.set_controls({"AeEnable": False, "ExposureTime": int(exposure_us), "AnalogueGain": gain})
+
+    def identity(self) -> SensorIdentity:
+        """The sensor's model and its place on the bus, from libcamera's properties."""
+        told = self._camera.camera_properties
+        place = told.get("SystemDevices") or told.get("Location")
+        return SensorIdentity(
+            SensorKind.HARDWARE, str(told.get("Model", "unknown")), None if place is None else str(place)
+        )
 
     def close(self) -> None:
         self._camera.close()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from edge.clock import Clock
 from edge.errors import ConfigError, EvidenceError, IpcError, JournalError
 from edge.evidence.journal import Journal, Release
-from edge.evidence.messages import ReceiptStatus, parse_receipt
+from edge.evidence.messages import Receipt, ReceiptStatus, parse_receipt
 from edge.ipc import (
     PROTOCOL_VERSION,
     Decoder,
@@ -31,6 +31,7 @@ from edge.ipc import (
     Link,
     LinkState,
     Message,
+    Papers,
     Publish,
     Published,
     Up,
@@ -67,8 +68,12 @@ class LinkServer:
         clock: Clock,
         on_inbound: Callable[[Inbound], None],
         on_link: Callable[[LinkState, str], None],
+        on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
     ) -> None:
-        """The callbacks run in this server's thread. Without a journal nothing is sent but status messages."""
+        """`on_receipt` hears of each verified receipt, after the journal acted on it.
+
+        The callbacks run in this server's thread. Without a journal nothing is sent but status messages.
+        """
         self._path = path
         self._journal = journal
         self._publisher = publisher
@@ -76,12 +81,15 @@ class LinkServer:
         self._clock = clock
         self._on_inbound = on_inbound
         self._on_link = on_link
+        self._on_receipt = on_receipt
         self._log = Log("terminal.link")
         self._listener: socket.socket | None = None
         self._uplink: socket.socket | None = None
         self._decoder = Decoder()
         self._greeted = False
         self._state = LinkState.DOWN
+        self.detail = ""  # the uplink's words on that state
+        self.papers: Papers | None = None  # as the uplink last said
         self._status: bytes | None = None
         self._status_lock = threading.Lock()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -110,6 +118,11 @@ class LinkServer:
         """There is a new result or status: look at once. Any thread may call it."""
         with contextlib.suppress(BlockingIOError):
             self._wake_write.send(b"\0")
+
+    @property
+    def state(self) -> LinkState | None:
+        """What the uplink says of the broker; None while no uplink process is there. Any thread may ask."""
+        return self._state if self._greeted else None
 
     def send_status(self, payload: bytes) -> None:
         """Send the newest status as soon as there is a link; an older one that has not gone is dropped."""
@@ -210,11 +223,14 @@ class LinkServer:
                 self._receipt(payload)
             case Inbound():
                 self._on_inbound(message)
+            case Papers():
+                self.papers = message
             case Hello() | Publish():
                 raise IpcError("a frame that an uplink may not send")
 
     def _link(self, state: LinkState, detail: str) -> None:
         was, self._state = self._state, state
+        self.detail = detail
         # REFUSED covers one denied topic too: the link itself may be up, and only trying tells.
         online = (LinkState.UP, LinkState.REFUSED)
         if state in online and was not in online:
@@ -244,6 +260,7 @@ class LinkServer:
             self._log.error("result-refused-by-carrier", counter=receipt.counter)
         self._log.debug("released", counter=receipt.counter, release=release)
         self._publisher.released(receipt.cti)
+        self._on_receipt(receipt)
 
     def _send_what_is_due(self) -> None:
         if not self._greeted or self._state in (LinkState.DOWN, LinkState.TAKEN_OVER):

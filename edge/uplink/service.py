@@ -19,7 +19,7 @@ from edge.ipc import Inbound, Link, LinkState, Message, Publish, Published
 from edge.log import Log, setup
 from edge.uplink.backoff import Backoff
 from edge.uplink.channel import Channel
-from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol
+from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol, papers
 from edge.watchdog import Notifier
 
 _TURN_S = 0.5
@@ -131,6 +131,7 @@ class Uplink:
             return
         self._terminal_backoff.connected(now)
         self._tell(Link(self._state, self._detail))
+        self._tell_papers()
 
     def _lose_terminal(self, why: str) -> None:
         if self._terminal is None:
@@ -176,6 +177,7 @@ class Uplink:
             self._ended(opened, was_up=False)
         else:
             self._connection = opened
+            self._tell_papers()  # they are read anew at every connect
 
     def _serve_broker(self, connection: Connection, *, readable: bool, writable: bool) -> None:
         was_up = connection.is_up
@@ -251,6 +253,11 @@ class Uplink:
         self._state, self._detail = state, detail
         self._notifier.status(f"broker {state.name.lower()} {detail}".strip())
         self._tell(Link(state, detail))
+
+    def _tell_papers(self) -> None:
+        held = papers(self._settings.uplink)
+        if held is not None:
+            self._tell(held)
 
     def _tell(self, message: Message) -> None:
         if self._terminal is None:

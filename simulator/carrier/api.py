@@ -95,7 +95,7 @@ class _Api:
                 "version": version,
                 "now": now,
                 "broker": {"host": self._broker[0], "port": self._broker[1], "up": self._link_is_up()},
-                "terminals": [_terminal(item) for item in self._store.terminals()],
+                "terminals": [self._terminal(item) for item in self._store.terminals()],
                 "orders": [self._order(item) for item in self._store.orders(50)],
                 "results": self._results(50),
                 "alarms": [_alarm(item) for item in self._store.alarms(50)],
@@ -103,7 +103,7 @@ class _Api:
         )
 
     def terminals(self, _request: Request) -> Response:
-        return _json([_terminal(item) for item in self._store.terminals()])
+        return _json([self._terminal(item) for item in self._store.terminals()])
 
     async def enrol(self, request: Request) -> Response:
         """An EnrolmentRequest in, an Enrolment out."""
@@ -165,6 +165,18 @@ class _Api:
     def alarms(self, _request: Request) -> Response:
         return _json([_alarm(item) for item in self._store.alarms()])
 
+    def _terminal(self, terminal: Terminal) -> dict[str, Any]:
+        results, self_tests = self._store.count(terminal.id)
+        return {
+            "id": terminal.id,
+            "site": terminal.site,
+            "enrolled_at": terminal.enrolled_at,
+            "seen_at": terminal.seen_at,
+            "results": results,
+            "self_tests": self_tests,
+            "status": json.loads(terminal.status) if terminal.status else None,
+        }
+
     def _order(self, order: Order) -> dict[str, Any]:
         result = self._store.result_for(order.nonce)
         unanswered = "waiting" if self._clock.utc() <= order.expires_at else "expired"
@@ -193,22 +205,13 @@ class _Api:
             "bytes": len(result.envelope),
             "signature": "valid",  # nothing else is ever stored
             "trusted": result.trusted,
+            "self_test": result.claims["mode"] == "self-test",
             "alarms": [alarm.kind.value for alarm in self._store.alarms_about(result.digest)],
             "received_at": result.received_at,
             "times": result.times,
             "receipts": result.receipts,
             "claims": dict(result.claims),
         }
-
-
-def _terminal(terminal: Terminal) -> dict[str, Any]:
-    return {
-        "id": terminal.id,
-        "site": terminal.site,
-        "enrolled_at": terminal.enrolled_at,
-        "seen_at": terminal.seen_at,
-        "status": json.loads(terminal.status) if terminal.status else None,
-    }
 
 
 def _alarm(alarm: StoredAlarm) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Alarm(Enum):
     UNKNOWN_POLICY = "unknown-policy"  # decided under a policy that we never signed
     UNKNOWN_PACK = "unknown-pack"  # measured with models that we do not know
     GAP = "gap"  # counters are missing; closes when they arrive
+    FALSE_SELF_TEST = "false-self-test"  # says that it is one, but answers a challenge of ours
     FORK = "fork"  # two histories: one counter twice, or a previous hash that does not fit
 
 
@@ -46,6 +47,7 @@ class Statement:
     nonce: bytes
     policy_digest: bytes
     pack_digest: bytes
+    self_test: bool = False  # a technician's trial of the road: no person, no order
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Known:
 def judge(statement: Statement, known: Known) -> tuple[Finding, ...]:
     """All findings, none where everything fits.
 
-    1. The challenge is ours, for this terminal, unanswered, in time.
+    1. The challenge is ours, for this terminal, unanswered, in time; a self-test has none.
     2. Policy and model pack are known.
     3. Counter and previous hash continue the one history that this terminal has told so far.
     """
@@ -84,12 +86,19 @@ def judge(statement: Statement, known: Known) -> tuple[Finding, ...]:
 
 
 def is_trusted(findings: Iterable[Finding]) -> bool:
-    """Whether a number may be registered on this result. A gap alone says nothing against the result at hand."""
+    """Whether the result is as it should be. A gap alone says nothing against the result at hand.
+
+    Whether a number may be registered is more than this: a self-test is in order, and registers nothing.
+    """
     return all(finding.alarm is Alarm.GAP for finding in findings)
 
 
 def _freshness(statement: Statement, known: Known) -> Iterable[Finding]:
     order = known.order
+    if statement.self_test:
+        if order is not None:
+            yield Finding(Alarm.FALSE_SELF_TEST, f"nonce {statement.nonce.hex()} is of an order of ours")
+        return
     if order is None:
         yield Finding(Alarm.UNKNOWN_NONCE, f"nonce {statement.nonce.hex()} was never issued")
         return
@@ -102,7 +111,7 @@ def _freshness(statement: Statement, known: Known) -> Iterable[Finding]:
 
 
 def _versions(statement: Statement, known: Known) -> Iterable[Finding]:
-    if not known.policy:
+    if not known.policy and not statement.self_test:  # it decided nothing, perhaps before our first policy came
         yield Finding(Alarm.UNKNOWN_POLICY, f"policy {statement.policy_digest.hex()}")
     if not known.pack:
         yield Finding(Alarm.UNKNOWN_PACK, f"pack {statement.pack_digest.hex()}")

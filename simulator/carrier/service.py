@@ -19,7 +19,7 @@ from typing import Any
 from edge.clock import Clock
 from edge.errors import EvidenceError, LinkError, ProvisioningError
 from edge.evidence import messages
-from edge.evidence.claims import Claims, Fresh
+from edge.evidence.claims import Claims, Fresh, Mode
 from edge.evidence.messages import Challenge, PolicyReference, Receipt, ReceiptStatus
 from edge.evidence.signer import Signer
 from edge.ipc import Down, Up
@@ -142,6 +142,7 @@ class Carrier:
             nonce=claims.nonce,
             policy_digest=claims.policy_digest,
             pack_digest=claims.pack_digest,
+            self_test=claims.mode is Mode.SELF_TEST,
         )
         if statement.terminal != terminal.id:
             # Its key signed another's name: the other's history must not be touched by it.

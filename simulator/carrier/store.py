@@ -36,6 +36,8 @@ CREATE TABLE IF NOT EXISTS policies(
 CREATE TABLE IF NOT EXISTS packs(digest BLOB PRIMARY KEY) STRICT;
 """
 
+_IS_SELF_TEST = "(json_extract(claims, '$.mode') = 'self-test')"
+
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
@@ -247,13 +249,25 @@ class Store:
         return found[0] if found else None
 
     def result_for(self, nonce: bytes) -> StoredResult | None:
-        """The first answer to a challenge."""
-        found = self._results("SELECT * FROM results WHERE nonce=? ORDER BY seq LIMIT 1", (nonce,))
+        """The first answer to a challenge; a self-test answers none."""
+        found = self._results(
+            f"SELECT * FROM results WHERE nonce=? AND NOT {_IS_SELF_TEST} ORDER BY seq LIMIT 1",  # noqa: S608 - ours
+            (nonce,),
+        )
         return found[0] if found else None
 
     def results(self, limit: int = 100) -> list[StoredResult]:
         """The newest first."""
         return self._results("SELECT * FROM results ORDER BY seq DESC LIMIT ?", (limit,))
+
+    def count(self, terminal: str) -> tuple[int, int]:
+        """(results of sessions, self-tests) that this terminal sent."""
+        (row,) = self._rows(
+            f"SELECT COUNT(*) AS every, COALESCE(SUM({_IS_SELF_TEST}), 0) AS tests"  # noqa: S608 - ours
+            " FROM results WHERE terminal=?",
+            (terminal,),
+        )
+        return row["every"] - row["tests"], row["tests"]
 
     # Alarms
 

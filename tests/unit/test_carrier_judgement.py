@@ -75,3 +75,11 @@ def test_a_later_result_that_claims_to_be_the_first_is_a_fork():
 
 def test_a_first_result_that_follows_something_is_a_fork():
     assert alarms(replace(FIRST, previous=b"z" * 32), FRESH) == [Alarm.FORK]
+
+
+def test_a_self_test_needs_no_order_and_raises_no_alarm() -> None:
+    assert alarms(replace(FIRST, self_test=True), replace(FRESH, order=None, policy=False)) == []
+
+
+def test_a_self_test_that_answers_an_order_is_an_alarm() -> None:
+    assert alarms(replace(FIRST, self_test=True), FRESH) == [Alarm.FALSE_SELF_TEST]

@@ -43,8 +43,8 @@ function resultCard(result) {
   const claims = result.claims;
   const card = element("article", "card");
   card.append(element("div", "head",
-    outcomeBadge(claims.outcome),
-    element("strong", "", result.order || "unknown order"),
+    result.self_test ? badge("self-test", "odd") : outcomeBadge(claims.outcome),
+    element("strong", "", result.self_test ? "a technician's trial of the road" : result.order || "unknown order"),
     result.trusted ? soft("signature valid") : badge("do not register", "bad"),
     element("span", "soft end", `counter ${result.counter} · ${time(result.received_at)}`)));
   const came = result.times === 1 ? "once" : `${result.times} times`;
@@ -68,7 +68,7 @@ function resultCard(result) {
 function terminalCard(terminal) {
   const card = element("article", "card");
   card.append(element("div", "head", element("strong", "", terminal.site), code(short(terminal.id)),
-    element("span", "soft end", `seen ${time(terminal.seen_at)}`)));
+    element("span", "soft end", `${terminal.results} results, ${terminal.self_tests} self-tests · seen ${time(terminal.seen_at)}`)));
   if (terminal.status) {
     const pairs = Object.entries(terminal.status).map(([name, value]) => [name.replaceAll("_", " "), code(claimText(value))]);
     const more = element("details", "", element("summary", "", "Last status"), facts(pairs));
