@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_process(commands, "run", _run, "process 1: camera, decision, signature, journal and the kiosk page")
     _add_process(commands, "uplink", _uplink, "process 2: carry signed results to the carrier's broker")
     _add_provision(commands)
+    _add_doctor(commands)
     _add_evidence(commands)
     _add_vision(commands)
     _add_models(commands)
@@ -88,6 +89,38 @@ def _add_provision(commands: Any) -> None:
     install.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity")
     install.add_argument("--fingerprint", required=True, help="the carrier's fingerprint, as told to the technician")
     install.set_defaults(run=_provision_install)
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor", help="examine this terminal in 30 s: exit 0 nothing failed, 1 something did, 2 could not examine"
+    )
+    doctor.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+    doctor.add_argument("--json", action="store_true", help="the report as one JSON object")
+    doctor.add_argument(
+        "--export", type=Path, metavar="FILE", help="keep the report there too: a folder, or a new file"
+    )
+    doctor.add_argument("--lang", choices=("en", "zh"), help="language of the words (default: as LANG says)")
+    doctor.add_argument("--target", type=Path, metavar="FILE.pdf", help="only write the printable reference target")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edge.provisioning import doctor_text, target
+
+    if options.target is not None:
+        target.save(options.target)
+        print(f"{options.target}: print it at its true size (A5), hold it flat at 40 cm before the camera")
+        return 0
+    from edge.terminal.doctor import examine, exit_code
+
+    print("examining, at most 30 s", file=sys.stderr)
+    report = examine(load(options.config))
+    language = options.lang or doctor_text.language_of(os.environ)
+    print(json.dumps(report, ensure_ascii=False) if options.json else "\n".join(doctor_text.lines(report, language)))
+    if options.export is not None:
+        print(f"kept as {doctor_text.export(report, options.export)}", file=sys.stderr)
+    return exit_code(report)
 
 
 def _add_evidence(commands: Any) -> None:

@@ -100,3 +100,7 @@ class UpdateError(VouchError):
     def __init__(self, fault: UpdateFault, message: str, *, todo: str = "") -> None:
         super().__init__(message, todo=todo)
         self.fault = fault
+
+
+class BusyError(VouchError):
+    """The terminal cannot do that now: a customer is being verified."""

@@ -98,9 +98,18 @@ def print_on_paper(picture: Image, how: Print) -> Array:
 class PrintStage:
     """Somebody holds a printed picture before the camera and tries to do what the screen asks, with the sheet."""
 
-    def __init__(self, person: Person, seed: int = 0, *, how: Print | None = None, light: Light | None = None) -> None:
+    def __init__(
+        self,
+        person: Person,
+        seed: int = 0,
+        *,
+        how: Print | None = None,
+        light: Light | None = None,
+        picture: Image | None = None,
+    ) -> None:
+        """`picture`: what is printed; None: a photograph of the person."""
         self.how = how or draw_print(seed)
-        sheet = print_on_paper(photograph(person, seed), self.how)
+        sheet = print_on_paper(photograph(person, seed) if picture is None else picture, self.how)
         self._sheet = _as_the_lens_sees(sheet, self.how)
         rng = np.random.default_rng([6013, person.who.seed, seed])
         self.actor = Actor(person.who, seed + 9001, _handling(draw_habits(person.who, rng), self.how, rng))

@@ -174,15 +174,25 @@ def _test_pictures(options: argparse.Namespace) -> int:
 def _add_terminal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("actor", nargs="+", help="person:SEED or print:SEED, one for each session")
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+    parser.add_argument("--idle", metavar="ACTOR", help="who stands there between sessions, such as target:2")
+    parser.add_argument("--lens-blur", type=float, default=0.6, metavar="PX", help="spread of the lens (%(default)s)")
+    parser.add_argument("--light", type=float, default=1.0, metavar="SHARE", help="of a lit shop's (%(default)s)")
     parser.add_argument("--verbose", action="store_true")
     parser.set_defaults(run=_terminal)
 
 
 def _terminal(options: argparse.Namespace) -> int:
+    from simulator.camera import Optics
     from simulator.film import Role
     from simulator.terminal import run_terminal
 
-    return run_terminal(load(options.config), [Role.parse(actor) for actor in options.actor], verbose=options.verbose)
+    return run_terminal(
+        load(options.config),
+        [Role.parse(actor) for actor in options.actor],
+        idle=Role.parse(options.idle) if options.idle else None,
+        optics=Optics(blur_px=options.lens_blur, scene_gain=options.light),
+        verbose=options.verbose,
+    )
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from edge.clock import SystemClock
 from edge.drivers.camera import Frame, SensorIdentity, SensorKind
 from edge.errors import CameraError, ConfigError
+from edge.provisioning import target
 from edge.session.machine import Phase, Screen
 from edge.session.observation import FrameInfo
-from simulator.attacks import PrintStage
-from simulator.camera import PersonStage, SimulatedCamera, Stage
+from simulator.attacks import Print, PrintStage
+from simulator.camera import Optics, PersonStage, SimulatedCamera, Stage
 from simulator.person import Person
 from simulator.room import draw_room
 
@@ -39,6 +40,7 @@ class Species(Enum):
 
     PERSON = "person"
     PRINT = "print"  # a printed photograph of that person
+    TARGET = "target"  # the technician's reference target, held by that person
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +57,19 @@ class Role:
         try:
             return cls(Species(species), int(seed))
         except ValueError as exc:
-            raise ConfigError(f"{text!r} is no actor", todo="write person:SEED or print:SEED") from exc
+            raise ConfigError(f"{text!r} is no actor", todo="write person:SEED, print:SEED or target:SEED") from exc
 
     def __str__(self) -> str:
         return f"{self.species.value}:{self.seed}"
 
 
 class Cast:
-    """A stage where one after the other comes forward: the next when a session begins, nobody in between."""
+    """A stage where one after the other comes forward: the next when a session begins; in between `idle` or nobody."""
 
-    def __init__(self, roles: Sequence[Role]) -> None:
-        people = {role.seed: Person.from_seed(role.seed) for role in roles}
+    def __init__(self, roles: Sequence[Role], idle: Role | None = None) -> None:
+        people = {role.seed: Person.from_seed(role.seed) for role in (*roles, *([idle] if idle else []))}
         self._stages = [_stage(role, people[role.seed]) for role in roles]
+        self._idle = _stage(idle, people[idle.seed]) if idle else None
         self._on: Stage | None = None
         self._next = 0
         self._empty: NDArray[np.float32] | None = None
@@ -74,6 +77,8 @@ class Cast:
     def look(self, t_s: float, size: tuple[int, int]) -> NDArray[np.float32]:
         if self._on is not None:
             return self._on.look(t_s, size)
+        if self._idle is not None:
+            return self._idle.look(t_s, size)
         if self._empty is None:
             self._empty = draw_room(0, size)
         return self._empty.copy()
@@ -123,7 +128,15 @@ class Film:
     finite = False
 
     def __init__(
-        self, roles: Sequence[Role], clock: FilmClock, *, size: tuple[int, int], fps: float, seed: int = 0
+        self,
+        roles: Sequence[Role],
+        clock: FilmClock,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        seed: int = 0,
+        idle: Role | None = None,
+        optics: Optics | None = None,
     ) -> None:
         """Returns when the actors are ready. CameraError where the child process ends instead."""
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -132,7 +145,10 @@ class Film:
         self._telling = threading.Lock()  # a pipe takes one sender at a time
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_film, args=(theirs, tuple(roles), clock.monotonic(), size, fps, seed), name="camera", daemon=True
+            target=_film,
+            args=(theirs, _Scene(tuple(roles), idle, size, fps, seed, optics), clock.monotonic()),
+            name="camera",
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -201,14 +217,28 @@ class _StageClock(SystemClock):
         return self.now_s
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What the child films, and through what."""
+
+    roles: tuple[Role, ...]
+    idle: Role | None
+    size: tuple[int, int]
+    fps: float
+    seed: int
+    optics: Optics | None
+
+
 class _Crew:
     """The child: draws the next frame while the terminal looks at the last one."""
 
-    def __init__(self, roles: Sequence[Role], start_s: float, size: tuple[int, int], fps: float, seed: int) -> None:
-        self._stage = Cast(roles)
+    def __init__(self, scene: _Scene, start_s: float) -> None:
+        self._stage = Cast(scene.roles, scene.idle)
         self._clock = _StageClock(start_s)
-        self._camera = SimulatedCamera(self._stage, size=size, fps=fps, seed=seed, clock=self._clock)
-        self._period_s = 1 / fps
+        self._camera = SimulatedCamera(
+            self._stage, size=scene.size, fps=scene.fps, seed=scene.seed, clock=self._clock, optics=scene.optics
+        )
+        self._period_s = 1 / scene.fps
         self._last_s = start_s
         self._drawn: Frame | None = None
 
@@ -241,12 +271,10 @@ class _Crew:
         return frame
 
 
-def _film(
-    pipe: Connection, roles: tuple[Role, ...], start_s: float, size: tuple[int, int], fps: float, seed: int
-) -> None:
+def _film(pipe: Connection, scene: _Scene, start_s: float) -> None:
     cv2.setNumThreads(1)  # the other cores are the terminal's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal ends us by closing the pipe
-    crew = _Crew(roles, start_s, size, fps, seed)
+    crew = _Crew(scene, start_s)
     try:
         pipe.send("ready")
         crew.serve(pipe)
@@ -260,3 +288,6 @@ def _stage(role: Role, person: Person) -> Stage:
             return PersonStage(person, role.seed)
         case Species.PRINT:
             return PrintStage(person, role.seed)
+        case Species.TARGET:
+            sheet = Print(width_cm=target.WIDTH_MM / 10, border_cm=0.0, gloss=0.1, halftone=0.15)
+            return PrintStage(person, role.seed, how=sheet, picture=target.draw())

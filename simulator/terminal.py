@@ -19,13 +19,23 @@ from edge.terminal.service import Identity, Terminal, open_journal
 from edge.terminal.session import SessionReport
 from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
+from simulator.camera import Optics
 from simulator.film import Film, FilmClock, Role
 
 MEASURED = "measured "  # what begins a line of measurements on standard output
 
 
-def run_terminal(settings: Settings, roles: Sequence[Role], *, verbose: bool = False) -> int:
+def run_terminal(
+    settings: Settings,
+    roles: Sequence[Role],
+    *,
+    idle: Role | None = None,
+    optics: Optics | None = None,
+    verbose: bool = False,
+) -> int:
     """Be the terminal until SIGTERM. One role comes forward at each session, and after the last the first again.
+
+    `idle` stands there while there is no session: what a technician holds to the camera. `optics` may be bad ones.
 
     After each session a line of measurements goes to standard output, for the developer: they are about simulated
     people, and no part of them is in the result. The exit code is the service's.
@@ -39,7 +49,7 @@ def run_terminal(settings: Settings, roles: Sequence[Role], *, verbose: bool = F
     camera = settings.camera
     clock = FilmClock(1 / camera.fps)
     pack, vision, updating = open_vision(settings, clock.monotonic())
-    film = Film(roles, clock, size=(camera.width, camera.height), fps=camera.fps)
+    film = Film(roles, clock, size=(camera.width, camera.height), fps=camera.fps, idle=idle, optics=optics)
     terminal = Terminal(
         settings,
         source=film,

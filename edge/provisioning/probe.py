@@ -40,6 +40,7 @@ class Instruments:
     clock: Clock
     source: FrameSource | VouchError
     looks: Looks | VouchError
+    pack_dir: Path  # of the pack in force
     pack_digest: bytes | None  # of the pack that the process works with
     journal: Journal | JournalError
     signer: Signer | VouchError
@@ -50,7 +51,7 @@ class Instruments:
 
 def models(instruments: Instruments) -> list[Check]:
     """The pack as it lies on the disk now: hashes, tensors and a first run."""
-    folder = instruments.settings.pack_dir
+    folder = instruments.pack_dir
     try:
         inspect_pack(folder)
         pack = Pack.load(folder)

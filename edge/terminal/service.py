@@ -13,7 +13,6 @@ A session:
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -36,21 +35,29 @@ from edge.drivers.document import CardView
 from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, VouchError
 from edge.evidence import claims, messages
 from edge.evidence.journal import BootRecord, Envelope, Journal, Row
-from edge.evidence.messages import CarrierKeys, Challenge
+from edge.evidence.messages import CarrierKeys, Challenge, Receipt
 from edge.evidence.signer import Signer, load_private_key, open_signer
 from edge.ipc import Down, Inbound, LinkState
 from edge.log import Log, setup
+from edge.provisioning.camera_checks import Looks
+from edge.provisioning.doctor import RoundTrip, Trip
+from edge.provisioning.probe import Instruments
 from edge.session import machine
 from edge.session.decision import Outcome
 from edge.session.machine import Phase, Screen
-from edge.terminal.context import SOFTWARE_VERSION, built_in_policy, pack_number, terminal_context
+from edge.terminal.alone import alone
+from edge.terminal.context import built_in_policy, terminal_context
+from edge.terminal.control import ControlServer
 from edge.terminal.display import CancelPressed, CannotPressed, ConsentPressed, Display, Press, Preview, Service
 from edge.terminal.kiosk import KioskServer
 from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.publisher import Publisher
+from edge.terminal.selftest import Author, SelfTest
 from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
+from edge.terminal.status import status_message
 from edge.terminal.texts import Language, consent_digest
-from edge.terminal.updating import Updating, open_vision
+from edge.terminal.updating import Updating, folder_of, open_vision
+from edge.terminal.workbench import Nudge, Workbench
 from edge.vision.pack import Pack
 from edge.watchdog import Notifier
 
@@ -69,7 +76,7 @@ _NEW_PACK = 4
 _FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
 
 
-Item = Inbound | Press | LinkState
+Item = Inbound | Press | LinkState | Nudge
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +92,22 @@ def main(settings: Settings, *, verbose: bool = False) -> int:
     """Be the terminal process until SIGTERM, the end of a video file, or the loss of the camera; its exit code."""
     setup("terminal", level=logging.DEBUG if verbose else logging.INFO)
     clock = SystemClock()
-    pack, vision, updating = open_vision(settings, clock.monotonic())
-    terminal = Terminal(
-        settings,
-        source=open_source(settings.camera),
-        vision=vision,
-        pack=pack,
-        updating=updating,
-        identity=open_identity(settings),
-        journal=open_journal(settings),
-        clock=clock,
-        notifier=Notifier.from_environment(),
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: terminal.stop())
-    return terminal.run(kiosk=inherited_socket())
+    with alone(settings.state_dir):
+        pack, vision, updating = open_vision(settings, clock.monotonic())
+        terminal = Terminal(
+            settings,
+            source=open_source(settings.camera),
+            vision=vision,
+            pack=pack,
+            updating=updating,
+            identity=open_identity(settings),
+            journal=open_journal(settings),
+            clock=clock,
+            notifier=Notifier.from_environment(),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: terminal.stop())
+        return terminal.run(kiosk=inherited_socket())
 
 
 def open_identity(settings: Settings) -> Identity:
@@ -187,10 +195,6 @@ class Terminal:
         self._fault: str | None = None
         self._boot: BootRecord | None = None
         self._policy = built_in_policy()
-        if isinstance(journal, JournalError):
-            self._out_of_service("journal", journal)
-        else:
-            self._open_records(journal)
         self._link_server = LinkServer(
             settings.socket_path,
             journal=self._journal,
@@ -201,7 +205,28 @@ class Terminal:
             clock=clock,
             on_inbound=self._put,
             on_link=lambda state, _detail: self._put(state),
+            on_receipt=self._take_receipt,
         )
+        author = Author(settings, clock, identity.signer, pack, lambda: self._policy)
+        self._self_test = SelfTest(author, self._journal, self._link_server) if self._journal is not None else None
+        self.workbench = Workbench(
+            Instruments(
+                settings=settings,
+                clock=clock,
+                source=source,
+                looks=Looks(vision, pack.match_threshold(built_in_policy().match_fmr_ppm)),
+                pack_dir=folder_of(settings, pack),
+                pack_digest=pack.digest,
+                journal=journal,
+                signer=identity.signer,
+                papers=lambda: self._link_server.papers,
+                round_trip=self._round_trip,
+                health=health,
+            ),
+            in_session=lambda: self._session is not None,
+            wake=self._put,
+        )
+        self._control = ControlServer(settings.control_path, self.workbench)
         self._tools = Tools(
             source=source,
             vision=vision,
@@ -213,6 +238,11 @@ class Terminal:
             on_card=self._show_card,
             on_frame=self._show_frame,
         )
+        if isinstance(journal, JournalError):
+            self._out_of_service("journal", journal)
+        else:
+            self._open_records(journal)
+        self._show_service()
 
     def press(self, item: Press) -> None:
         """What the person did on the page; any thread may call it."""
@@ -230,6 +260,7 @@ class Terminal:
         """
         page = self.page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
         self._link_server.start()
+        self._control.start()
         page.start()
         self._check_pack()
         self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
@@ -241,6 +272,8 @@ class Terminal:
             self._abandon()
             if self._updating is not None:
                 self._updating.close()
+            self.workbench.stop()
+            self._control.stop()
             page.stop()
             self._link_server.stop()
             self._source.close()
@@ -260,6 +293,7 @@ class Terminal:
             except CameraError as exc:
                 self._log.error("camera-lost", exc=exc)
                 self._notifier.status("camera lost")
+                self.workbench.camera_lost(exc)
                 if self._session is not None:
                     self._session.react(machine.CameraLost())
                     self._finish_if_over()
@@ -288,7 +322,7 @@ class Terminal:
         updating = self._updating
         if updating is None:
             return False
-        idle = self._session is None and not self._waiting
+        idle = self._session is None and not self._waiting and not self.workbench.wants_frames
         updating.turn(self._clock.monotonic(), idle=idle, in_service=self._fault is None, policy=self._policy)
         message = updating.new_policy() if idle else None
         if message is not None:
@@ -323,8 +357,9 @@ class Terminal:
         return True
 
     def _idle_frame(self, now: float) -> bool:
-        """Without a session the camera is read now and then, to know that it lives; nobody looks at the picture."""
-        if self._source.finite or now < self._next_idle_frame_s:
+        """Without a session the camera is read now and then, to know that it lives; only a technician may look."""
+        wanted = self._session is None and self.workbench.wants_frames
+        if self._source.finite or (now < self._next_idle_frame_s and not wanted):
             if self._source.finite:
                 self._feed(now)
             return not self._film_over or bool(self._pending())
@@ -332,6 +367,8 @@ class Terminal:
         frame = self._source.read(self._settings.camera.timeout_s)
         if frame is None:
             return False
+        if wanted:
+            self.workbench.frame(frame)
         overwrite(frame.image)
         self._frame_done()
         return True
@@ -349,7 +386,7 @@ class Terminal:
 
     def _take_inbox(self, now: float) -> None:
         """Everything that waits; without a session that needs frames, wait a little for something to come."""
-        busy = self._session is not None and self._session.wants_frames
+        busy = self.workbench.wants_frames if self._session is None else self._session.wants_frames
         longest_s = _TICK_S if self._session is not None or self._source.finite else IDLE_FRAME_S
         timeout_s = min(longest_s, max(0.0, self._next_idle_frame_s - now)) if not self._source.finite else longest_s
         try:
@@ -377,6 +414,8 @@ class Terminal:
                 self._react(machine.CannotDo())
             case LinkState():
                 self._take_link(item)
+            case Nudge():
+                self._show_service()
 
     def _react(self, event: machine.Event) -> None:
         if self._session is not None:
@@ -439,6 +478,8 @@ class Terminal:
             self._show(Screen(Phase.IDLE))
         if not self._waiting or self._journal is None or self._fault is not None:
             return
+        if self.workbench.held or self.workbench.occupied:
+            return
         challenge = self._waiting.popleft()
         try:
             messages.check_live(challenge, self._clock)
@@ -453,6 +494,7 @@ class Terminal:
             return
         if challenge.policy is not None and challenge.policy.version > self._policy.version:
             self._log.warning("policy-older-than-expected", ours=self._policy.version, theirs=challenge.policy.version)
+        self.workbench.session_begins()
         self._log.info("session-begins", policy_version=self._policy.version)
         self._language = Language.EN
         self._session = Session(self._tools, challenge, self._policy, threshold)
@@ -548,8 +590,16 @@ class Terminal:
         self._waiting.clear()
         self._next_status_s = 0.0
         self._next_probe_s = self._clock.monotonic() + _PROBE_EACH_S
-        self.display.change(service=Service.OUT_OF_SERVICE, fault=fault)
-        self._notifier.status(f"out of service: {fault}")
+        self._show_service()
+
+    def _show_service(self) -> None:
+        """On the page and to the manager: a fault first, then a technician's word."""
+        fault = self._fault or ("technician" if self.workbench.held else None)
+        service = Service.READY if fault is None else Service.OUT_OF_SERVICE
+        if self.display.read()[1].fault != fault:
+            self._next_status_s = 0.0
+        self.display.change(service=service, fault=fault)
+        self._notifier.status("ready" if fault is None else f"out of service: {fault}")
 
     def _keep_up(self, now: float) -> None:
         """Status messages, and whether a fault has gone."""
@@ -569,8 +619,7 @@ class Terminal:
     def _in_service_again(self) -> None:
         self._fault = None
         self._log.info("in-service-again")
-        self.display.change(service=Service.READY, fault=None)
-        self._notifier.status("ready")
+        self._show_service()
         self._next_status_s = 0.0
 
     def _check_pack(self) -> None:
@@ -582,35 +631,37 @@ class Terminal:
                 self._out_of_service("pack", exc)
 
     def _status(self, now: float) -> bytes:
-        """What the carrier's technicians may know of a terminal: small, and nothing of any person."""
-        board = self._health()
-        status = {
-            "v": 1,
-            "state": "out-of-service" if self._fault else "session" if self._session else "ready",
-            "fault": self._fault,
-            "software": SOFTWARE_VERSION,
-            "pack": {"version": pack_number(self._pack.manifest.version), "digest": self._pack.digest.hex()},
-            "policy": {"id": self._policy.id, "version": self._policy.version, "digest": self._policy.digest.hex()},
-            "pending": self._pending(),
-            "boot": self._boot.count if self._boot else None,
-            "uptime_s": int(now),
-            "clock_synchronised": self._clock.is_synchronised(),
-            "link": self._link.name.lower(),
-            "refused_messages": self._refused_messages,
-            "camera_age_s": None if self._camera_at_s is None else round(now - self._camera_at_s, 1),
-            "temperature_c": None if board.temperature_c is None else round(board.temperature_c, 1),
-            "under_voltage": board.under_voltage,
-            "throttled": board.throttled,
-        }
-        if self._updating is not None:
-            status["updates"] = self._updating.status(self._clock.utc())
-        return json.dumps(status, separators=(",", ":")).encode()
+        fault = self.display.read()[1].fault
+        return status_message(
+            state="out-of-service" if fault else "session" if self._session else "ready",
+            fault=fault,
+            pack=self._pack,
+            policy=self._policy,
+            pending=self._pending(),
+            boot=self._boot.count if self._boot else None,
+            uptime_s=now,
+            clock_synchronised=self._clock.is_synchronised(),
+            link=self._link,
+            refused_messages=self._refused_messages,
+            camera_age_s=None if self._camera_at_s is None else now - self._camera_at_s,
+            board=self._health(),
+            updates=self._updating.status(self._clock.utc()) if self._updating is not None else None,
+        )
 
     def _pending(self) -> int | None:
         try:
             return self._journal.pending_count() if self._journal is not None else None
         except JournalError:
             return None
+
+    def _take_receipt(self, receipt: Receipt) -> None:
+        if self._self_test is not None:
+            self._self_test.received(receipt)
+
+    def _round_trip(self, limit_s: float) -> RoundTrip:
+        if self._self_test is None:
+            return RoundTrip(Trip.NOT_STORED, detail="the journal cannot be used")
+        return self._self_test.make(limit_s)
 
     def _page(self, limit: int, after: int) -> Sequence[Row]:
         return self._journal.pending(limit, after=after) if self._journal is not None else []

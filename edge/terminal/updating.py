@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from edge.config import Settings
@@ -176,6 +177,21 @@ class Updating:
 def shelf_of(settings: Settings) -> Shelf:
     """The packs of this terminal."""
     return Shelf(settings.state_dir / "packs", settings.pack_dir)
+
+
+def folder_of(settings: Settings, pack: Pack) -> Path:
+    """Where this pack lies: on the shelf, or where the firmware brought it."""
+    own = shelf_of(settings).path_of(pack.digest.hex())
+    return own if own.is_dir() else settings.pack_dir
+
+
+def folder_in_force(settings: Settings) -> Path:
+    """The folder of the pack that the next start would take, a trial aside; the built-in one where nobody knows."""
+    shelf = shelf_of(settings)
+    try:
+        return shelf.path_of(shelf.state().pack)
+    except UpdateError:
+        return settings.pack_dir
 
 
 def open_vision(settings: Settings, started_s: float) -> tuple[Pack, Pipeline, Updating]:

@@ -29,7 +29,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import UplinkSettings
-from edge.ipc import PAYLOAD_LIMIT, Down, Papers, Publish, Published
+from edge.ipc import PAYLOAD_LIMIT, Down, Publish, Published
 from edge.uplink import topics
 
 CONNECT_TIMEOUT_S = 10.0
@@ -309,17 +309,6 @@ def _tls(settings: UplinkSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(settings.certificate, settings.key)
     return context
-
-
-def papers(settings: UplinkSettings) -> Papers | None:
-    """Until when our certificate and the carrier's CA hold; None where they cannot be read: connecting tells why."""
-    try:
-        own = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
-        authorities = x509.load_pem_x509_certificates(settings.ca.read_bytes())
-    except (OSError, ValueError):
-        return None
-    until_s = [int(certificate.not_valid_after_utc.timestamp()) for certificate in (own, *authorities)]
-    return Papers(until_s[0], max(until_s[1:]))
 
 
 def _common_name(settings: UplinkSettings) -> str:

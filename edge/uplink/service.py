@@ -17,9 +17,10 @@ from edge.config import Settings
 from edge.errors import IpcError
 from edge.ipc import Inbound, Link, LinkState, Message, Publish, Published
 from edge.log import Log, setup
+from edge.papers import read_papers
 from edge.uplink.backoff import Backoff
 from edge.uplink.channel import Channel
-from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol, papers
+from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol
 from edge.watchdog import Notifier
 
 _TURN_S = 0.5
@@ -255,7 +256,7 @@ class Uplink:
         self._tell(Link(state, detail))
 
     def _tell_papers(self) -> None:
-        held = papers(self._settings.uplink)
+        held = read_papers(self._settings.uplink)
         if held is not None:
             self._tell(held)
 
