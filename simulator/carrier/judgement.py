@@ -26,7 +26,7 @@ class Alarm(Enum):
     UNKNOWN_POLICY = "unknown-policy"  # decided under a policy that we never signed
     UNKNOWN_PACK = "unknown-pack"  # measured with models that we do not know
     GAP = "gap"  # counters are missing; closes when they arrive
-    FALSE_SELF_TEST = "false-self-test"  # says that it is one, but answers a challenge of ours
+    FALSE_SELF_TEST = "false-self-test"  # says that it is one, but answers a person's order
     FORK = "fork"  # two histories: one counter twice, or a previous hash that does not fit
 
 
@@ -55,6 +55,7 @@ class IssuedOrder:
     terminal: str
     expires_at: int  # seconds, the carrier's clock
     answered: bool
+    self_test: bool = False  # we asked for one ourselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Known:
 def judge(statement: Statement, known: Known) -> tuple[Finding, ...]:
     """All findings, none where everything fits.
 
-    1. The challenge is ours, for this terminal, unanswered, in time; a self-test has none.
+    1. The challenge is ours, for this terminal, unanswered, in time; a technician's self-test has none.
     2. Policy and model pack are known.
     3. Counter and previous hash continue the one history that this terminal has told so far.
     """
@@ -95,10 +96,10 @@ def is_trusted(findings: Iterable[Finding]) -> bool:
 
 def _freshness(statement: Statement, known: Known) -> Iterable[Finding]:
     order = known.order
-    if statement.self_test:
-        if order is not None:
-            yield Finding(Alarm.FALSE_SELF_TEST, f"nonce {statement.nonce.hex()} is of an order of ours")
-        return
+    if statement.self_test and order is None:
+        return  # a technician's: nobody asked for it
+    if order is not None and statement.self_test and not order.self_test:
+        yield Finding(Alarm.FALSE_SELF_TEST, f"nonce {statement.nonce.hex()} is of a person's order")
     if order is None:
         yield Finding(Alarm.UNKNOWN_NONCE, f"nonce {statement.nonce.hex()} was never issued")
         return

@@ -249,11 +249,8 @@ class Store:
         return found[0] if found else None
 
     def result_for(self, nonce: bytes) -> StoredResult | None:
-        """The first answer to a challenge; a self-test answers none."""
-        found = self._results(
-            f"SELECT * FROM results WHERE nonce=? AND NOT {_IS_SELF_TEST} ORDER BY seq LIMIT 1",  # noqa: S608 - ours
-            (nonce,),
-        )
+        """The first answer to a challenge."""
+        found = self._results("SELECT * FROM results WHERE nonce=? ORDER BY seq LIMIT 1", (nonce,))
         return found[0] if found else None
 
     def results(self, limit: int = 100) -> list[StoredResult]:

@@ -1,0 +1,127 @@
+"""The technician's PIN: kept as a slow hash, guessed at ever longer intervals; what it opens is not known here.
+
+1. An attempt is written to the disk before it is judged, so that a power cut in the middle has been an attempt.
+2. After three wrong ones each next must wait, twice as long every time. A restart does not shorten the wait: it begins
+   anew, by the monotonic clock, because the wall clock may be set.
+3. The right PIN ends the count.
+
+The hash is scrypt (RFC 7914) with 16 MiB: a tenth of a second on a Raspberry Pi. A file with a PIN's hash can be
+searched by whoever holds it, however slow the hash; so it lies in the state folder, for the terminal's user alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from edge.clock import Clock
+from edge.errors import ProvisioningError
+from edge.provisioning.identity import write_durably
+
+PIN_NAME = "technician.pin"
+ATTEMPTS_NAME = "technician.attempts"
+_FORM = re.compile(r"\d{6,12}")
+_COST, _BLOCK, _LANES = 2**14, 8, 1
+_HASH_SIZE = 32
+_SALT_SIZE = 16
+_FREE = 3
+_FIRST_WAIT_S = 5.0
+_LONGEST_WAIT_S = 3600.0
+
+
+def set_pin(state_dir: Path, pin: str) -> None:
+    """Keep a new PIN and forget all attempts. ProvisioningError: 6 to 12 digits, not all the same or in a row."""
+    if not _FORM.fullmatch(pin) or not pin.isascii() or _is_simple(pin):
+        raise ProvisioningError(
+            "this is no good PIN", todo="take 6 to 12 digits that are neither all the same nor in a row"
+        )
+    salt = secrets.token_bytes(_SALT_SIZE)
+    kept = {
+        "v": 1,
+        "scrypt": [_COST, _BLOCK, _LANES],
+        "salt": salt.hex(),
+        "hash": _hash(pin, salt, (_COST, _BLOCK, _LANES)).hex(),
+    }
+    write_durably(state_dir / PIN_NAME, json.dumps(kept).encode(), 0o600)
+    (state_dir / ATTEMPTS_NAME).unlink(missing_ok=True)
+    if os.geteuid() == 0:  # the terminal's user must read what root has set
+        owner = state_dir.stat()
+        os.chown(state_dir / PIN_NAME, owner.st_uid, owner.st_gid)
+
+
+class PinGate:
+    """Judges attempts; any thread may call, one is judged at a time."""
+
+    def __init__(self, state_dir: Path, clock: Clock) -> None:
+        self._pin = state_dir / PIN_NAME
+        self._attempts = state_dir / ATTEMPTS_NAME
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._opens_at_s = clock.monotonic() + _wait_s(self._wrong())
+
+    @property
+    def is_set(self) -> bool:
+        return self._pin.exists()
+
+    def wait_s(self) -> float:
+        """Seconds until the next attempt is judged; 0 when it is now."""
+        return max(0.0, self._opens_at_s - self._clock.monotonic())
+
+    def opens(self, pin: str) -> bool:
+        """Whether this is the PIN. False also while `wait_s` has not passed: then it was not even looked at.
+
+        ProvisioningError where the attempt cannot be written down: then nobody gets in.
+        """
+        with self._lock:
+            kept = self._kept()
+            if kept is None or self.wait_s() > 0:
+                return False
+            wrong = self._wrong() + 1
+            write_durably(self._attempts, json.dumps({"wrong": wrong}).encode(), 0o600)
+            given = _hash(pin[:64], bytes.fromhex(kept["salt"]), tuple(kept["scrypt"]))
+            if hmac.compare_digest(given, bytes.fromhex(kept["hash"])):
+                self._attempts.unlink(missing_ok=True)
+                self._opens_at_s = self._clock.monotonic()
+                return True
+            self._opens_at_s = self._clock.monotonic() + _wait_s(wrong)
+            return False
+
+    def _kept(self) -> dict[str, Any] | None:
+        try:
+            kept = json.loads(self._pin.read_bytes())
+            return kept if kept["v"] == 1 else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _wrong(self) -> int:
+        """Wrong attempts so far. A file that cannot be read was damaged: as many as make the longest wait."""
+        try:
+            return max(0, int(json.loads(self._attempts.read_bytes())["wrong"]))
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 64
+
+
+def _hash(pin: str, salt: bytes, cost: tuple[int, ...]) -> bytes:
+    n, r, p = cost
+    return hashlib.scrypt(pin.encode(), salt=salt, n=n, r=r, p=p, maxmem=2**26, dklen=_HASH_SIZE)
+
+
+def _wait_s(wrong: int) -> float:
+    if wrong < _FREE:
+        return 0.0
+    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(wrong - _FREE, 20))
+
+
+def _is_simple(pin: str) -> bool:
+    steps = {int(after) - int(before) for before, after in pairwise(pin)}
+    return len(steps) == 1 and steps <= {0, 1, -1}
