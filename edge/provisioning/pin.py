@@ -22,9 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from edge import durable
 from edge.clock import Clock
 from edge.errors import ProvisioningError
-from edge.provisioning.identity import write_durably
 
 PIN_NAME = "technician.pin"
 ATTEMPTS_NAME = "technician.attempts"
@@ -50,7 +50,7 @@ def set_pin(state_dir: Path, pin: str) -> None:
         "salt": salt.hex(),
         "hash": _hash(pin, salt, (_COST, _BLOCK, _LANES)).hex(),
     }
-    write_durably(state_dir / PIN_NAME, json.dumps(kept).encode(), 0o600)
+    _write(state_dir / PIN_NAME, kept)
     (state_dir / ATTEMPTS_NAME).unlink(missing_ok=True)
     if os.geteuid() == 0:  # the terminal's user must read what root has set
         owner = state_dir.stat()
@@ -85,7 +85,7 @@ class PinGate:
             if kept is None or self.wait_s() > 0:
                 return False
             wrong = self._wrong() + 1
-            write_durably(self._attempts, json.dumps({"wrong": wrong}).encode(), 0o600)
+            _write(self._attempts, {"wrong": wrong})
             given = _hash(pin[:64], bytes.fromhex(kept["salt"]), tuple(kept["scrypt"]))
             if hmac.compare_digest(given, bytes.fromhex(kept["hash"])):
                 self._attempts.unlink(missing_ok=True)
@@ -109,6 +109,13 @@ class PinGate:
             return 0
         except (OSError, ValueError, KeyError, TypeError):
             return 64
+
+
+def _write(path: Path, what: dict[str, Any]) -> None:
+    try:
+        durable.write(path, json.dumps(what).encode(), 0o600)
+    except OSError as exc:
+        raise ProvisioningError(f"{path} cannot be written: {exc.strerror}", todo="look at the disk") from exc
 
 
 def _hash(pin: str, salt: bytes, cost: tuple[int, ...]) -> bytes:
