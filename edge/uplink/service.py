@@ -21,6 +21,7 @@ from edge.papers import read_papers
 from edge.uplink.backoff import Backoff
 from edge.uplink.channel import Channel
 from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol
+from edge.uplink.updates import UpdateWatch
 from edge.watchdog import Notifier
 
 _TURN_S = 0.5
@@ -41,7 +42,12 @@ def main(settings: Settings, *, verbose: bool = False) -> int:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: uplink.stop())
-    return uplink.run()
+    watch = UpdateWatch(settings, SystemClock(), random.SystemRandom().random)
+    watch.start()
+    try:
+        return uplink.run()
+    finally:
+        watch.stop()
 
 
 class Uplink:
