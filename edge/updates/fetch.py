@@ -22,10 +22,9 @@ from pathlib import Path
 import urllib3
 from tuf.api import exceptions
 
-from edge import durable
 from edge.config import Settings, UplinkSettings
 from edge.errors import UpdateError, UpdateFault
-from edge.updates import report
+from edge.updates import disk, report
 from edge.updates.release import RELEASE_LIMIT, RELEASE_TARGET, Release, parse_release
 from edge.updates.report import Report
 from edge.updates.repository import METADATA, TARGETS, TIMESTAMP, Fetcher, Repository, stored_name, translated
@@ -34,7 +33,8 @@ _TARGET_LIMIT = 32_000_000  # bytes, as of a pack's model
 _CHUNK = 65_536
 _GAP_S = 30.0  # between two reads
 _BASE_S, _RATE_BYTES_S = 60.0, 2_000  # a whole file: a minute, and as slow as 2 kB/s
-_FILE_MODE, _FOLDER_MODE = 0o640, 0o750  # the terminal reads by its group
+# The terminal reads what is inside; who comes in at all, the mode of the spool folder itself says (tmpfiles.d).
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 _TEXT_LIMIT = 200
 
 
@@ -49,8 +49,10 @@ def fetch(
 ) -> Release:
     """The release that lies complete in the spool now. UpdateError says why not; what lay there before stays good."""
     with translated():
-        for folder in (spool, spool / METADATA, spool / TARGETS):
-            folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        spool.mkdir(mode=0o750, parents=True, exist_ok=True)
+        for folder in (spool / METADATA, spool / TARGETS, spool / TARGETS / "pack"):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(_FOLDER_MODE)
     fetcher = HttpsFetcher(url, uplink, spool, monotonic=monotonic, gap_s=gap_s)
     try:
         repository = Repository(root, spool / "state", fetcher)
@@ -105,10 +107,9 @@ def _into(spool: Path, repository: Repository, name: str, limit: int) -> Path:
     beside = path.with_name(f".{path.name}.new")
     repository.fetch(name, beside, limit)
     with translated():
-        path.parent.chmod(_FOLDER_MODE)
         beside.chmod(_FILE_MODE)
         beside.replace(path)
-        durable.sync(path.parent)
+        disk.sync(path.parent)
     return path
 
 
@@ -176,13 +177,13 @@ class HttpsFetcher(Fetcher):
         if name == TIMESTAMP:
             self._timestamp = data
         else:
-            durable.write(self._spool / METADATA / name, data, _FILE_MODE)
+            disk.write(self._spool / METADATA / name, data, _FILE_MODE)
         return data
 
     def publish(self) -> None:
         """Step 3: from now on the spool is this release."""
         if self._timestamp is not None:
-            durable.write(self._spool / METADATA / TIMESTAMP, self._timestamp, _FILE_MODE)
+            disk.write(self._spool / METADATA / TIMESTAMP, self._timestamp, _FILE_MODE)
 
     def close(self) -> None:
         self._pool.clear()

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge import durable
 from edge.errors import UpdateFault
+from edge.updates import disk
 
 _NAME = "fetch.json"
-_MODE = 0o640  # the terminal reads by its group
+_MODE = 0o644
 _LIMIT, _TEXT_LIMIT = 4096, 200
 
 
@@ -30,7 +30,7 @@ def leave(spool: Path, report: Report) -> None:
     told = {**asdict(report), "fault": report.fault.value if report.fault else None}
     try:
         spool.mkdir(mode=0o750, parents=True, exist_ok=True)
-        durable.write(spool / _NAME, json.dumps(told).encode(), _MODE)
+        disk.write(spool / _NAME, json.dumps(told).encode(), _MODE)
     except OSError:
         return
 

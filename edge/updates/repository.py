@@ -22,8 +22,8 @@ from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from edge import durable
 from edge.errors import UpdateError, UpdateFault
+from edge.updates import disk
 
 METADATA, TARGETS = "metadata", "targets"  # the two folders of a repository
 TIMESTAMP = "timestamp.json"
@@ -117,7 +117,7 @@ class Repository:
             try:
                 self._updater.refresh()
             finally:
-                durable.sync_tree(self._state)
+                disk.sync_tree(self._state)
 
     def find(self, name: str) -> TargetFile:
         """What is signed of this target. UpdateError (INCOMPLETE) where there is none."""
@@ -150,7 +150,7 @@ class Repository:
             path.parent.mkdir(parents=True, exist_ok=True)
             _check_room(path.parent, 2 * target.length)
             self._updater.download_target(target, str(path))
-            durable.sync(path)
+            disk.sync(path)
 
     def has(self, name: str, path: Path) -> bool:
         """Whether `path` already holds this target's bytes."""

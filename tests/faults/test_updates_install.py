@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from edge.updates.shelf import MAX_STARTS
 from simulator.carrier.updates import UpdateRepository, now
 from tests.evidence_samples import private_pem
 from tests.support.updating import World, make_world, tiny_pack
+from tests.support.wires import REPOSITORY
 
 
 @pytest.fixture
@@ -392,3 +396,17 @@ def test_a_pack_in_force_is_never_removed_when_it_is_released_again(world: World
     assert world.take() is Outcome.IN_FORCE
     assert world.start() == "1.1"
     assert world.state.release == 2
+
+
+@pytest.mark.timeout(600)
+def test_a_power_cut_at_any_step_leaves_the_old_pack_or_the_new_one_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.support.cut_updates", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert told.returncode == 0, told.stderr
+    cuts = json.loads(told.stdout)
+    assert len(cuts["install"]) > 30, "every write, rename and fsync was a cut"
+    assert len(cuts["switch"]) > 8
+    assert {found for found, *_ in cuts["install"]} == {"1.1", "1.2"}
+    for _, again, release, policy in cuts["install"] + cuts["switch"]:
+        assert (again, release, policy) == ("1.2", 2, True)
