@@ -74,6 +74,10 @@ class ProvisioningError(VouchError):
     """The terminal's identity is missing, incomplete or does not fit."""
 
 
+class StorageError(VouchError):
+    """A file cannot be written so that it survives a power cut."""
+
+
 class UpdateFault(Enum):
     """Why an update was not taken."""
 

@@ -56,6 +56,12 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", type=Path, help="its key (default: of --keys)")
     parser.add_argument("--http-port", type=int, default=8090, help="page and API on loopback (default %(default)s)")
     parser.add_argument(
+        "--updates",
+        type=Path,
+        help="repository of updates (vouch-sim updates), served to enrolled terminals",
+    )
+    parser.add_argument("--updates-port", type=int, default=8443, help="default %(default)s")
+    parser.add_argument(
         "--pack-digest", action="append", metavar="SHA256", help="of a pack.toml that terminals may use (default: ours)"
     )
     parser.set_defaults(run=_carrier)
@@ -103,6 +109,8 @@ def _carrier(options: argparse.Namespace) -> int:
             certificate=options.cert,
             key=options.key,
             packs=packs,
+            updates=options.updates,
+            updates_port=options.updates_port,
         )
     )
     return 0

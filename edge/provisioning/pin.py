@@ -112,10 +112,7 @@ class PinGate:
 
 
 def _write(path: Path, what: dict[str, Any]) -> None:
-    try:
-        durable.write(path, json.dumps(what).encode(), 0o600)
-    except OSError as exc:
-        raise ProvisioningError(f"{path} cannot be written: {exc.strerror}", todo="look at the disk") from exc
+    durable.write(path, json.dumps(what).encode(), durable.SECRET)
 
 
 def _hash(pin: str, salt: bytes, cost: tuple[int, ...]) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge import durable
 from edge.drivers.camera import Frame
-from edge.errors import BusyError, ProvisioningError, VouchError
+from edge.errors import BusyError, ProvisioningError, StorageError, VouchError
 from edge.log import Log
 from edge.provisioning.camera_checks import LiveFocus, Looks
 from edge.provisioning.doctor import Light
@@ -109,13 +109,11 @@ class Workbench:
         with self._lock:
             try:
                 if held:
-                    durable.write(self._hold_path, b"by a technician\n", 0o600)
+                    durable.write(self._hold_path, b"by a technician\n", durable.SECRET)
                 else:
-                    self._hold_path.unlink(missing_ok=True)
-            except OSError as exc:
-                raise ProvisioningError(
-                    f"{self._hold_path} cannot be written: {exc.strerror}", todo="look at the disk"
-                ) from exc
+                    durable.remove(self._hold_path)
+            except StorageError as exc:
+                raise ProvisioningError(exc.message, todo=exc.todo) from exc
             self._held = held
         self._log.info("held" if held else "released")
         self._wake(Nudge())

@@ -22,9 +22,10 @@ from pathlib import Path
 import urllib3
 from tuf.api import exceptions
 
+from edge import durable
 from edge.config import Settings, UplinkSettings
 from edge.errors import UpdateError, UpdateFault
-from edge.updates import disk, report
+from edge.updates import report
 from edge.updates.release import RELEASE_LIMIT, RELEASE_TARGET, Release, parse_release
 from edge.updates.report import Report
 from edge.updates.repository import METADATA, TARGETS, TIMESTAMP, Fetcher, Repository, stored_name, translated
@@ -109,7 +110,7 @@ def _into(spool: Path, repository: Repository, name: str, limit: int) -> Path:
     with translated():
         beside.chmod(_FILE_MODE)
         beside.replace(path)
-        disk.sync(path.parent)
+        durable.sync(path.parent)
     return path
 
 
@@ -152,6 +153,10 @@ class HttpsFetcher(Fetcher):
         end_s = self._monotonic() + _BASE_S + max_length / _RATE_BYTES_S
         try:
             response = self._pool.request("GET", f"{self._url}/{path}", preload_content=False, redirect=False)
+        except (
+            urllib3.exceptions.NewConnectionError
+        ) as exc:  # counts among urllib3's timeouts, but says nothing of speed
+            raise exceptions.DownloadError(f"{self._url}: nobody answers there") from exc
         except urllib3.exceptions.TimeoutError as exc:
             raise exceptions.SlowRetrievalError(path) from exc
         except urllib3.exceptions.HTTPError as exc:
@@ -177,13 +182,13 @@ class HttpsFetcher(Fetcher):
         if name == TIMESTAMP:
             self._timestamp = data
         else:
-            disk.write(self._spool / METADATA / name, data, _FILE_MODE)
+            durable.write(self._spool / METADATA / name, data, _FILE_MODE)
         return data
 
     def publish(self) -> None:
         """Step 3: from now on the spool is this release."""
         if self._timestamp is not None:
-            disk.write(self._spool / METADATA / TIMESTAMP, self._timestamp, _FILE_MODE)
+            durable.write(self._spool / METADATA / TIMESTAMP, self._timestamp, _FILE_MODE)
 
     def close(self) -> None:
         self._pool.clear()

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.errors import UpdateFault
-from edge.updates import disk
+from edge import durable
+from edge.errors import StorageError, UpdateFault
 
 _NAME = "fetch.json"
 _MODE = 0o644
@@ -30,8 +30,8 @@ def leave(spool: Path, report: Report) -> None:
     told = {**asdict(report), "fault": report.fault.value if report.fault else None}
     try:
         spool.mkdir(mode=0o750, parents=True, exist_ok=True)
-        disk.write(spool / _NAME, json.dumps(told).encode(), _MODE)
-    except OSError:
+        durable.write(spool / _NAME, json.dumps(told).encode(), _MODE)
+    except (OSError, StorageError):
         return
 
 

@@ -22,8 +22,8 @@ from tuf.api import exceptions
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from edge.errors import UpdateError, UpdateFault
-from edge.updates import disk
+from edge import durable
+from edge.errors import StorageError, UpdateError, UpdateFault
 
 METADATA, TARGETS = "metadata", "targets"  # the two folders of a repository
 TIMESTAMP = "timestamp.json"
@@ -117,7 +117,7 @@ class Repository:
             try:
                 self._updater.refresh()
             finally:
-                disk.sync_tree(self._state)
+                durable.sync_tree(self._state)
 
     def find(self, name: str) -> TargetFile:
         """What is signed of this target. UpdateError (INCOMPLETE) where there is none."""
@@ -150,7 +150,7 @@ class Repository:
             path.parent.mkdir(parents=True, exist_ok=True)
             _check_room(path.parent, 2 * target.length)
             self._updater.download_target(target, str(path))
-            disk.sync(path)
+            durable.sync(path)
 
     def has(self, name: str, path: Path) -> bool:
         """Whether `path` already holds this target's bytes."""
@@ -221,6 +221,8 @@ def translated() -> Iterator[None]:
         ) from exc
     except exceptions.DownloadError as exc:
         raise UpdateError(UpdateFault.UNREACHABLE, _reason(exc), todo="check the network, or the stick") from exc
+    except StorageError as exc:
+        raise UpdateError(UpdateFault.DISK, exc.message, todo=exc.todo) from exc
     except OSError as exc:
         raise UpdateError(
             UpdateFault.DISK,

@@ -26,8 +26,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from edge.errors import PackError, UpdateError, UpdateFault
-from edge.updates import disk
+from edge import durable
+from edge.errors import PackError, StorageError, UpdateError, UpdateFault
 from edge.vision.pack import Pack
 
 MAX_STARTS = 3
@@ -184,7 +184,7 @@ class Shelf:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """The lock on the record."""
-        with self._disk(), disk.locked(self._made() / "lock"):
+        with self._disk(), durable.locked(self._made() / "lock"):
             yield
 
     @contextlib.contextmanager
@@ -192,7 +192,7 @@ class Shelf:
         """One installation at a time, whoever asks; terminals may start and confirm meanwhile."""
         with self._disk():
             folder = self._made()
-        with disk.locked(folder / "installing"):
+        with durable.locked(folder / "installing"):
             yield
 
     @contextlib.contextmanager
@@ -212,10 +212,10 @@ class Shelf:
             place = self.folder / digest
             if _is_whole(place, digest):
                 return digest
-            disk.sync_tree(staged)
+            durable.sync_tree(staged)
             shutil.rmtree(place, ignore_errors=True)  # rotten: nothing is lost by it
             staged.replace(place)
-            disk.sync(self.folder)
+            durable.sync(self.folder)
         return digest
 
     def put_policy(self, message: bytes, digest: str) -> None:
@@ -223,7 +223,7 @@ class Shelf:
         with self._disk():
             folder = self.folder / "policy"
             folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-            disk.write(folder / f"{digest}.cose", message, _FILE_MODE)
+            durable.write(folder / f"{digest}.cose", message, _FILE_MODE)
 
     def policy(self, state: State) -> bytes | None:
         """The signed policy of the release in force; None where there is none or it is gone."""
@@ -267,7 +267,7 @@ class Shelf:
 
     def _write(self, state: State) -> None:
         for name in _RECORDS:
-            disk.write(self.folder / name, state.model_dump_json(indent=1).encode(), _FILE_MODE)
+            durable.write(self.folder / name, state.model_dump_json(indent=1).encode(), _FILE_MODE)
 
     def _made(self) -> Path:
         self.folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -277,6 +277,8 @@ class Shelf:
     def _disk(self) -> Iterator[None]:
         try:
             yield
+        except StorageError as exc:
+            raise UpdateError(UpdateFault.DISK, exc.message, todo=exc.todo) from exc
         except OSError as exc:
             raise UpdateError(
                 UpdateFault.DISK,

@@ -19,6 +19,7 @@ from simulator.carrier.link import BrokerAddress, CarrierLink
 from simulator.carrier.pki import CarrierPki, create_pki, open_pki
 from simulator.carrier.service import Carrier
 from simulator.carrier.store import Store
+from simulator.carrier.updates_door import UpdatesDoor
 
 _HTTP_HOST = "127.0.0.1"
 _LINK_PATIENCE_S = 5.0
@@ -38,6 +39,8 @@ class CarrierSettings:
     key: Path | None = None
     policy: Policy | None = None  # None: the reference policy
     packs: tuple[bytes, ...] = ()
+    updates: Path | None = None  # the repository that `vouch-sim updates` made; None: no door for updates
+    updates_port: int = 0  # 0: any free one
 
 
 def reference_policy() -> Policy:
@@ -72,10 +75,13 @@ def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:
         carrier, store, pki, clock, link_is_up=lambda: link.is_up, broker=(settings.broker_host, settings.broker_port)
     )
     print(f"carrier page http://{_HTTP_HOST}:{door.getsockname()[1]}/", flush=True)
+    updates = _updates_door(settings, pki)
     try:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
         server.run(sockets=[door])
     finally:
+        if updates is not None:
+            updates.stop()
         link.stop()
         store.close()
 
@@ -84,6 +90,18 @@ def _keys(folder: Path, clock: Clock) -> CarrierPki:
     if (folder / "ca.pem").exists():
         return open_pki(folder)
     return create_pki(folder, now=datetime.fromtimestamp(clock.utc(), UTC))
+
+
+def _updates_door(settings: CarrierSettings, pki: CarrierPki) -> UpdatesDoor | None:
+    if settings.updates is None:
+        return None
+    try:
+        door = UpdatesDoor(settings.updates, pki, settings.updates_port)
+    except OSError as exc:
+        raise ConfigError(f"updates cannot be served: {exc}", todo="check --updates and --updates-port") from exc
+    door.start()
+    print(f"updates {door.url}", flush=True)
+    return door
 
 
 def _listen(port: int) -> socket.socket:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from edge import durable
 from edge.errors import ProvisioningError
-from edge.updates import disk
 from edge.updates.release import MANIFEST_FILE, POLICY_TARGET, RELEASE_TARGET, Release, parse_release
 from edge.vision.inspection import inspect_pack
 from edge.vision.pack import Pack, Role
@@ -61,7 +61,7 @@ class UpdateRepository:
         root = Root(version=1, expires=now + _LIFE["root"], consistent_snapshot=True)
         for role in ROLES:
             for path in self._keys(role):
-                disk.write(path, CryptoSigner.generate_ed25519().private_bytes, _KEY_MODE)
+                durable.write(path, CryptoSigner.generate_ed25519().private_bytes, _KEY_MODE)
                 root.add_key(_signer(path).public_key, role)
         root.roles["root"].threshold = _ROOT_KEYS
         self._write_root(Metadata(root), self._signers("root"))
@@ -95,7 +95,7 @@ class UpdateRepository:
             folder, slash, base = name.rpartition("/")
             path = self.folder / "targets" / f"{folder}{slash}{target.hashes['sha256']}.{base}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            disk.write(path, content, 0o644)
+            durable.write(path, content, 0o644)
         self._write("targets", targets)
         self._renew(now)
         return release
@@ -127,7 +127,7 @@ class UpdateRepository:
             root.revoke_key(keyid, role)
         paths = {path: path.with_suffix(".next") for path in self._keys(role)}
         for beside in paths.values():
-            disk.write(beside, CryptoSigner.generate_ed25519().private_bytes, _KEY_MODE)
+            durable.write(beside, CryptoSigner.generate_ed25519().private_bytes, _KEY_MODE)
         fresh = [_signer(beside) for beside in paths.values()]
         for signer in fresh:
             root.add_key(signer.public_key, role)
@@ -154,12 +154,12 @@ class UpdateRepository:
         for signer in self._signers(role):
             metadata.sign(signer, append=True)
         name = f"{role}.json" if role == "timestamp" else f"{signed.version}.{role}.json"
-        disk.write(self.folder / "metadata" / name, metadata.to_bytes(), 0o644)
+        durable.write(self.folder / "metadata" / name, metadata.to_bytes(), 0o644)
 
     def _write_root(self, metadata: Metadata[Root], signers: list[CryptoSigner]) -> None:
         for signer in signers:
             metadata.sign(signer, append=True)
-        disk.write(self.folder / "metadata" / f"{metadata.signed.version}.root.json", metadata.to_bytes(), 0o644)
+        durable.write(self.folder / "metadata" / f"{metadata.signed.version}.root.json", metadata.to_bytes(), 0o644)
 
     def _root(self) -> Metadata[Root]:
         newest = max(self._versions("root"), default=0)

@@ -135,8 +135,8 @@ def test_a_download_that_is_killed_at_any_file_goes_on_at_the_next_attempt(uplin
 
         return call
 
-    monkeypatch.setattr(fetching.disk, "write", killed(fetching.disk.write))
-    monkeypatch.setattr(fetching.disk, "sync", killed(fetching.disk.sync))
+    monkeypatch.setattr(fetching.durable, "write", killed(fetching.durable.write))
+    monkeypatch.setattr(fetching.durable, "sync", killed(fetching.durable.sync))
     with contextlib.suppress(Killed):
         uplink.fetch()
     monkeypatch.undo()

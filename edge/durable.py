@@ -1,0 +1,105 @@
+"""Files that survive a power cut: written whole or not at all; what is in them is not known here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.errors import StorageError
+
+SECRET, PUBLIC = 0o600, 0o644
+
+
+def write(path: Path, data: bytes, mode: int) -> None:
+    """Write beside, fsync, rename, fsync the folder: a power cut leaves the old file or the new one, whole.
+
+    Written by root, a file belongs to whom its folder belongs: the uplink must read what a technician installs for it.
+    StorageError where the folder cannot be made or the disk does not take it; the old file is then untouched.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        make_folder(path.parent)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    except OSError as exc:
+        raise StorageError(
+            f"{path} cannot be made: {exc.strerror}", todo="name a folder that this user may write, with --dir"
+        ) from exc
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(mode)
+        _give_to_the_folders_owner(beside)
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as exc:
+        beside.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written: {exc.strerror}", todo="free space, check the disk") from exc
+
+
+def remove(path: Path) -> None:
+    """Unlink and fsync the folder; nothing where there is no such file. StorageError where that cannot be."""
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
+    except OSError as exc:
+        raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on the disk before the next. OSError where that cannot be."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Until then a rename in it may be undone by a power cut. OSError where the disk does not take it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """What is in this file, or which names are in this folder, is on the disk when it returns. OSError as it comes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Every plain file below, then every folder, the given one last."""
+    for here, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            if not (Path(here) / name).is_symlink():
+                sync(Path(here) / name)
+        sync(Path(here))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; others wait. The lock ends with the process that holds it, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_the_folders_owner(path: Path) -> None:
+    if os.geteuid() != 0:
+        return
+    owner = path.parent.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
