@@ -41,7 +41,7 @@ _TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
 @pytest.fixture
 def place(tmp_path: Path, data_dir: Path) -> Place:
     """A terminal whose technician has chosen the public models, as a stick brings them."""
-    place = enrolled(tmp_path, extra=f"\n[kiosk]\nport = 0\n[camera]\nfps = {_FPS}\n")
+    place = enrolled(tmp_path, extra=f"\n[kiosk]\nport = 0\n[camera]\nfps = {_FPS}\ntimeout_s = 10\n")
     stick = write_foreign_pack(tmp_path / "stick", data_dir / "teachers")
     assert main(["models", "use", str(stick), "--config", str(place.config)]) == 0
     for path in stick.iterdir():

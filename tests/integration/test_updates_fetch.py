@@ -153,8 +153,11 @@ def test_a_stranger_without_a_certificate_gets_nothing(uplink: Uplink) -> None:
     context = ssl.create_default_context(cafile=str(uplink.place.pki.ca))
     port = int(uplink.door.url.rsplit(":", 1)[1])
     got = b""
-    with socket.create_connection(("localhost", port)) as plain, contextlib.suppress(OSError):
-        secured = context.wrap_socket(plain, server_hostname="localhost")
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("localhost", port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
         secured.sendall(b"GET /metadata/timestamp.json HTTP/1.0\r\n\r\n")
         got = secured.recv(100)
     assert got == b""

@@ -104,7 +104,7 @@ class Counter:
         self.screens: list[Screen] = []
         self.reports: list[object] = []
         self.exit_code: int | None = None
-        pack = Pack.load(write_pack(place.config.parent / "pack"))
+        pack = options.pop("pack", None) or Pack.load(write_pack(place.config.parent / "pack"))
         self.terminal = Terminal(
             place.settings,
             source=person,
