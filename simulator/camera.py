@@ -15,10 +15,10 @@ from edge.drivers.camera import Frame
 from edge.errors import CameraError
 from edge.session.machine import Screen
 from edge.session.observation import FrameInfo
-from simulator.person import Light, Person, render_linear
-from simulator.person.motion import Actor
+from simulator.person import Person, render_linear
+from simulator.person.motion import Actor, Obedience
 from simulator.raster import Canvas
-from simulator.room import draw_light, draw_room
+from simulator.room import Place
 
 Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
@@ -44,21 +44,25 @@ class Stage(Protocol):
 class PersonStage:
     """A live person in a room."""
 
-    def __init__(self, person: Person, seed: int = 0, *, light: Light | None = None, obeys: bool = True) -> None:
+    def __init__(
+        self,
+        person: Person,
+        seed: int = 0,
+        *,
+        place: Place | None = None,
+        obeys: Obedience = Obedience.PROMPTLY,
+    ) -> None:
         self.person = person
         self.actor = Actor(person.who, seed, obeys=obeys)
-        self._light = light or draw_light(seed)
-        self._seed = seed
-        self._room: Array | None = None
+        self._place = place or Place(seed)
         self._canvas: Canvas | None = None
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
-        if self._room is None or self._room.shape[:2] != size[::-1]:
-            self._room = draw_room(self._seed, size)
         if self._canvas is None or self._canvas.size != size:
             self._canvas = Canvas(size)
         state = self.actor.at(t_s)
-        return render_linear(self.person, state, size, self._room, self._light, canvas=self._canvas).linear
+        room, light = self._place.room(size), self._place.light
+        return render_linear(self.person, state, size, room, light, canvas=self._canvas).linear
 
     def on_screen(self, screen: Screen) -> None:
         self.actor.on_screen(screen)
@@ -93,6 +97,8 @@ class Optics:
     max_exposure_us: int = 30000
     max_gain: float = 12.0
     scene_gain: float = 1.0  # brightness of the scene: 1 is a lit shop
+    distortion: float = -0.03  # of the lens: first radial term at the corner of the picture (under 0: barrel)
+    jpeg_quality: int | None = None  # None: the frames never were JPEG
 
 
 class SimulatedCamera:
@@ -107,7 +113,10 @@ class SimulatedCamera:
         seed: int = 0,
         clock: Clock | None = None,
         optics: Optics | None = None,
+        lost: float = 0.0,
+        jitter_s: float = 0.0004,
     ) -> None:
+        """`lost`: share of frames that never come. `jitter_s`: of the timestamps, standard deviation."""
         self.clock: Clock = clock or SystemClock()
         self._stage = stage
         self._size = size
@@ -117,6 +126,7 @@ class SimulatedCamera:
         self._start_s = self.clock.monotonic()
         self._index = -1
         self._open = True
+        self._lost, self._jitter_s = lost, jitter_s
         self._total_us = 9000.0  # exposure x gain that the automatic control would use now
         self._frozen_us: float | None = None
         self._queue: list[tuple[int, float]] = []  # frame index from which a total (us) holds
@@ -124,6 +134,9 @@ class SimulatedCamera:
         self._noise = _noise_pool(self._rng, size)
         self._vignette = _vignette(size, self._optics.corner_loss)
         self._tone = _tone_curve()
+        self._white = np.ones(3)  # gains of the automatic white balance, BGR
+        self._spread_of: dict[float, Array] = {}
+        self._lens = _lens_maps(size, self._optics.distortion)
 
     @property
     def exposure_control(self) -> bool:
@@ -140,6 +153,8 @@ class SimulatedCamera:
         if self._period_s > timeout_s:
             raise CameraError(f"no frame within {timeout_s} s: the camera takes one every {self._period_s:.3f} s")
         self._index += 1
+        while self._rng.random() < self._lost:
+            self._index += 1
         due = self._start_s + (self._index + 1) * self._period_s
         now = self.clock.monotonic()
         if isinstance(self.clock, VirtualClock):
@@ -150,7 +165,8 @@ class SimulatedCamera:
             missed = int((now - due) / self._period_s)
             self._index += missed
             due += missed * self._period_s
-        t_s = due + float(np.clip(self._rng.normal(0, 0.0004), -0.002, 0.002))
+        most = self._period_s / 3  # timestamps jitter, but never change places
+        t_s = due + float(np.clip(self._rng.normal(0, self._jitter_s), -most, most))
         exposure_us, gain = self._take_exposure()
         scene = self._stage.look(t_s, self._size)
         image, luma = self._expose(scene, exposure_us * gain, gain)
@@ -187,19 +203,39 @@ class SimulatedCamera:
         """Lens, sensor, tone curve. Also the linear luma that the automatic exposure measures."""
         level = self._optics.scene_gain * total_us / 9000.0
         picture: Array = cv2.GaussianBlur(scene, (0, 0), self._optics.blur_px)
+        self._balance(picture)
         cv2.multiply(picture, self._vignette, picture, scale=level)
+        picture *= self._white.astype(np.float32)
         height, width = picture.shape[:2]
+        luma = float(cv2.mean(picture[height // 8 :, width // 6 : -width // 6])[1])
         top, left = (int(v) for v in self._rng.integers(0, 64, 2))
         noise = self._noise[top : top + height, left : left + width]
-        per_electron = gain / _FULL_WELL_E
-        spread = cv2.sqrt(
-            np.maximum(picture, 0) * per_electron + np.asarray((_READ_NOISE_E * per_electron) ** 2, np.float32)
-        )
+        spread = np.take(self._spreads(gain), np.asarray(cv2.convertScaleAbs(picture, alpha=255), np.uint8))
         picture += spread * noise
-        luma = float(cv2.mean(picture[height // 8 :, width // 6 : -width // 6])[1])
         np.clip(picture, 0.0, 1.0, out=picture)
         picture *= 4095
-        return self._tone[picture.astype(np.uint16)], luma
+        toned = self._tone[picture.astype(np.uint16)]
+        image = np.asarray(cv2.remap(toned, *self._lens, cv2.INTER_LINEAR), np.uint8)
+        if self._optics.jpeg_quality is not None:
+            coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._optics.jpeg_quality])[1]
+            image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+        return image, luma
+
+    def _spreads(self, gain: float) -> Array:
+        """Standard deviation of the noise at 256 levels of light: shot noise and what reading adds."""
+        if gain not in self._spread_of:
+            per_electron = gain / _FULL_WELL_E
+            light = (np.arange(256, dtype=np.float32) + np.float32(0.5)) / 255
+            self._spread_of = {
+                gain: np.sqrt(light * per_electron + (_READ_NOISE_E * per_electron) ** 2).astype(np.float32)
+            }
+        return self._spread_of[gain]
+
+    def _balance(self, picture: Array) -> None:
+        """Automatic white balance: slowly and only half way towards a grey mean, as cameras do."""
+        mean = np.maximum(np.asarray(cv2.mean(picture[::8, ::8])[:3]), 1e-4)
+        wanted = np.clip((mean[1] / mean) ** 0.5, 0.7, 1.4)
+        self._white = wanted if self._index <= 0 else self._white + 0.04 * (wanted - self._white)
 
     def _meter(self, luma: float, frame_us: float) -> None:
         """Automatic exposure: damped steps towards the target, in effect 3 frames later; rests under manual control."""
@@ -228,6 +264,18 @@ def _vignette(size: tuple[int, int], loss: float) -> Array:
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     fall = 1 - loss * (x**2 + y**2) / 2
     return np.repeat(fall[..., None], 3, axis=2).astype(np.float32)
+
+
+def _lens_maps(size: tuple[int, int], distortion: float) -> tuple[Array, Array]:
+    """Where each pixel of the picture comes from, as fixed-point maps."""
+    width, height = size
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    centre = np.asarray([(width - 1) / 2, (height - 1) / 2], np.float32)
+    u, v = (x - centre[0]) / np.hypot(*centre), (y - centre[1]) / np.hypot(*centre)
+    # Magnified so that no corner looks beyond the scene.
+    scale = (1 - distortion * (u * u + v * v)) / (1 - distortion)
+    maps = cv2.convertMaps(centre[0] + (x - centre[0]) * scale, centre[1] + (y - centre[1]) * scale, cv2.CV_16SC2)
+    return maps[0], maps[1]
 
 
 def _tone_curve() -> NDArray[np.uint8]:

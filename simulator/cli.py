@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -44,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     pictures.add_argument("folder", type=Path, help="edge/updates/pictures is where the firmware has them")
     pictures.set_defaults(run=_test_pictures)
     _add_demo(commands.add_parser("demo", help="everything on this machine, and three sessions through it"))
+    _add_session(commands.add_parser("session", help="play one scenario in virtual time: outcome and reasons"))
+    _add_study(commands.add_parser("study", help="play many sessions of every kind; error rates with intervals"))
+    _add_contact_sheet(commands.add_parser("contact-sheet", help="one picture of drawn people and of attacks"))
     return parser
 
 
@@ -180,7 +184,7 @@ def _test_pictures(options: argparse.Namespace) -> int:
 
 
 def _add_terminal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("actor", nargs="+", help="person:SEED or print:SEED, one for each session")
+    parser.add_argument("actor", nargs="+", help="person:SEED, print:SEED, mask:SEED, ...: one for each session")
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
     parser.add_argument("--idle", metavar="ACTOR", help="who stands there between sessions, such as target:2")
     parser.add_argument("--lens-blur", type=float, default=0.6, metavar="PX", help="spread of the lens (%(default)s)")
@@ -225,6 +229,58 @@ def _demo(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json(good, played))
     return 0 if good else 1
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", type=Path, help="a TOML file, or the name of one in simulator/scenarios")
+    parser.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="another model pack than ours")
+    parser.add_argument("--record", type=Path, help="write the observations (no pixels, no templates) to this file")
+    parser.add_argument("--video", type=Path, help="write the camera's pictures to this .mp4, for a human to look at")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.set_defaults(run=_session)
+
+
+def _session(options: argparse.Namespace) -> int:
+    from simulator.show_session import show_session
+
+    return show_session(options.scenario, options.pack, options.record, options.video, as_json=options.json)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    from simulator.study.plan import People, Plan
+
+    plan = Plan()
+    parser.add_argument("--people", type=People, default=plan.people, help="tuning or report: sets that share nobody")
+    parser.add_argument("--bona-fide", type=int, default=plan.bona_fide, help="honest sessions (default %(default)s)")
+    parser.add_argument("--attacks", type=int, default=plan.attacks, help="of each species (default %(default)s)")
+    parser.add_argument("--species", nargs="+", metavar="NAME", help="only these (default: all)")
+    parser.add_argument("--fps", type=float, default=plan.fps, help="of the camera (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="another model pack than ours")
+    parser.add_argument("--out", type=Path, help="folder of sessions and report (default .runs/study-PEOPLE)")
+    parser.set_defaults(run=_study)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from simulator.study.command import study
+    from simulator.study.plan import Plan
+
+    plan = Plan(options.people, options.bona_fide, options.attacks, options.fps)
+    folder = options.out or Path(f".runs/study-{options.people.value}")
+    return study(plan, options.species, folder, options.pack, workers=options.workers)
+
+
+def _add_contact_sheet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, help="the picture, .png")
+    parser.add_argument("--first-seed", type=int, default=50_000, help="of the people (default %(default)s)")
+    parser.set_defaults(run=_contact_sheet)
+
+
+def _contact_sheet(options: argparse.Namespace) -> int:
+    from simulator.contact_sheet import write_contact_sheet
+
+    write_contact_sheet(options.out, options.first_seed)
+    return 0
 
 
 def _own_pack() -> str:

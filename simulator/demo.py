@@ -30,11 +30,12 @@ from edge.provisioning.identity import Enrolment, create, install
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls
 from simulator.carrier.pki import create_pki
 from simulator.demo_report import LOOK_EACH_MS, Follower, Played, Scene, print_result, print_summary
-from simulator.film import Role, Species
+from simulator.film import Role
 from simulator.kiosk_client import KioskClient
 from simulator.person import portrait
 from simulator.processes import Child, python_module
 from simulator.report import Report
+from simulator.species import Species
 from simulator.terminal import MEASURED
 
 _RIGHT_PERSON, _OTHER_PERSON = 11, 6  # seeds of two simulated people who do not look alike

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from multiprocessing.connection import Connection
 
 import cv2
@@ -26,21 +25,17 @@ from edge.provisioning import target
 from edge.session.machine import Phase, Screen
 from edge.session.observation import FrameInfo
 from simulator.attacks import Print, PrintStage
-from simulator.camera import Optics, PersonStage, SimulatedCamera, Stage
+from simulator.camera import Optics, SimulatedCamera, Stage
+from simulator.cast import make_stage
 from simulator.person import Person
-from simulator.room import draw_room
+from simulator.room import Place, draw_room
+from simulator.scenario import AttackTable, PersonTable, Scenario
+from simulator.species import Species
 
 _FILMED = frozenset({Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING})
 _STALL_S = 5.0  # longer than a frame takes on any machine: then something hangs, and time limits must run out
+_WEARER = 1_000_003  # added to the holder's seed: who wears the mask or stands behind the cut-out
 _START_PATIENCE_S = 60.0  # a head is modelled in seconds, on a busy machine in many
-
-
-class Species(Enum):
-    """Who or what may stand before the camera."""
-
-    PERSON = "person"
-    PRINT = "print"  # a printed photograph of that person
-    TARGET = "target"  # the technician's reference target, held by that person
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +47,16 @@ class Role:
 
     @classmethod
     def parse(cls, text: str) -> Role:
-        """From "person:7" or "print:7"; ConfigError otherwise."""
-        species, _, seed = text.partition(":")
+        """From "person:7", "print:7", "mask:7" and so on; ConfigError otherwise."""
+        name, _, seed = text.partition(":")
+        known = [species.value for species in Species if not species.injected]
         try:
-            return cls(Species(species), int(seed))
+            species, number = Species(name), int(seed)
         except ValueError as exc:
-            raise ConfigError(f"{text!r} is no actor", todo="write person:SEED, print:SEED or target:SEED") from exc
+            raise ConfigError(f"{text!r} is no actor", todo=f"write person:SEED; or {', '.join(known)}") from exc
+        if species.injected:
+            raise ConfigError(f"{name} replaces the camera and is no actor", todo="use vouch-sim session")
+        return cls(species, number)
 
     def __str__(self) -> str:
         return f"{self.species.value}:{self.seed}"
@@ -283,11 +282,11 @@ def _film(pipe: Connection, scene: _Scene, start_s: float) -> None:
 
 
 def _stage(role: Role, person: Person) -> Stage:
-    match role.species:
-        case Species.PERSON:
-            return PersonStage(person, role.seed)
-        case Species.PRINT:
-            return PrintStage(person, role.seed)
-        case Species.TARGET:
-            sheet = Print(width_cm=target.WIDTH_MM / 10, border_cm=0.0, gloss=0.1, halftone=0.15)
-            return PrintStage(person, role.seed, how=sheet, picture=target.draw())
+    if role.species is Species.TARGET:
+        sheet = Print(width_cm=target.WIDTH_MM / 10, border_cm=0.0, gloss=0.1, halftone=0.15)
+        return PrintStage(person, role.seed, how=sheet, picture=target.draw())
+    attack = AttackTable(species=role.species, seed=role.seed) if role.species.attack else None
+    scenario = Scenario(person=PersonTable(seed=role.seed), challenge=role.seed, attack=attack)
+    needs_other = role.species in {Species.CUT_OUT, Species.MASK}
+    live = Person.from_seed(role.seed + _WEARER) if needs_other else person
+    return make_stage(scenario, person, live, Place(role.seed))

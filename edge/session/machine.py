@@ -176,6 +176,7 @@ class SessionMeasures:
     injection: CheckOutcome = CheckOutcome.NOT_RUN
     duration_s: float = 0.0  # from the first camera frame on
     failures: tuple[Reason, ...] = ()
+    margins: tuple[tuple[Reason, float | None], ...] = ()  # of every cue of the attack check: passes from 1 on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -685,6 +686,7 @@ def _conclude(state: State, ending: Ending | None, now: float) -> Result:
         injection=verdict.injection,
         duration_s=0.0 if state.camera_at_s is None else now - state.camera_at_s,
         failures=state.failures,
+        margins=verdict.margins,
     )
     screen = Screen(Phase.DONE, outcome=result.outcome)
     back = (SetExposure(1.0),) if state.sensor is not None else ()

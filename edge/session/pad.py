@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,6 +30,11 @@ SENSOR_SETTLE_S, SENSOR_SETTLE_FRAMES = 0.3, 5
 SENSOR_STEP_S, SENSOR_STEP_FRAMES = 0.45, 8
 # Display gamma makes luma follow about the 0.45th power of exposure; tone curves and saturation take up to half of it.
 MIN_LUMA_EXPONENT, MAX_LUMA_EXPONENT = 0.15, 1.3
+# No sensor shows a step in the very next frame: that one was exposed, or set up, when the step was asked for. Software
+# that brightens pictures does it at once: at most so much of the step may be there.
+AT_ONCE_FRAMES = 1
+MAX_AT_ONCE = 0.5
+MIN_STEP_LOG_LUMA = 0.08  # smaller steps are lost in people's movements
 MIN_SENSOR_CORRELATION = 0.9
 
 
@@ -68,6 +74,7 @@ class PadVerdict:
     passive: float | None
     relief: float | None
     continuity: float | None
+    margins: tuple[tuple[Reason, float | None], ...] = ()  # of every cue: passes from 1 on, None: not run
 
 
 def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadVerdict:
@@ -99,15 +106,15 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
     else:
         outcome = CheckOutcome.INCONCLUSIVE if known else CheckOutcome.NOT_RUN
     band = _band(min(known), passed=outcome is CheckOutcome.PASS) if known else 0
-    return PadVerdict(outcome, band, injection, tuple(failed), passive, relief, continuity)
+    return PadVerdict(outcome, band, injection, tuple(failed), passive, relief, continuity, tuple(margins.items()))
 
 
 def judge_sensor(evidence: PadEvidence) -> CheckOutcome:
     """Whether the frames followed the exposure steps, in time and amount.
 
-    Only settled frames count: `SENSOR_SETTLE_S` and `SENSOR_SETTLE_FRAMES` after each step. Log luma must go with log
-    exposure, by an exponent that a camera's tone curve can have. Where the frames carry metadata, the sensor must say
-    that it obeyed.
+    Settled frames alone say how much: `SENSOR_SETTLE_S` and `SENSOR_SETTLE_FRAMES` after each step. Log luma must go
+    with log exposure, by an exponent that a camera's tone curve can have. Where the frames carry metadata, the sensor
+    must say that it obeyed. And it must not have followed before a sensor can.
     """
     if not evidence.sensor_available:
         return CheckOutcome.NOT_RUN
@@ -127,7 +134,26 @@ def judge_sensor(evidence: PadEvidence) -> CheckOutcome:
     correlation = float(np.corrcoef(factors, luma)[0, 1])
     exponent = float(np.polyfit(factors, luma, 1)[0])
     follows = correlation >= MIN_SENSOR_CORRELATION and MIN_LUMA_EXPONENT <= exponent <= MAX_LUMA_EXPONENT
+    at_once = _share_at_once(evidence.sensor)
+    if at_once is not None and at_once > MAX_AT_ONCE:
+        return CheckOutcome.FAIL
     return CheckOutcome.PASS if follows else CheckOutcome.FAIL
+
+
+def _share_at_once(samples: tuple[SensorSample, ...]) -> float | None:
+    """Median share of a step that the next frame showed already; None where no such frame came."""
+    runs: list[list[SensorSample]] = []
+    for sample in samples:
+        if not runs or sample.age_frames < runs[-1][-1].age_frames or sample.factor != runs[-1][-1].factor:
+            runs.append([])
+        runs[-1].append(sample)
+    shares = []
+    for before, after in pairwise(runs):
+        old, new = (np.median([np.log(s.luma) for s in run[-3:] if s.luma > 0] or [0.0]) for run in (before, after))
+        early = [np.log(s.luma) for s in after if 0 < s.age_frames <= AT_ONCE_FRAMES and s.luma > 0]
+        if early and abs(new - old) > MIN_STEP_LOG_LUMA:
+            shares.append(float((np.mean(early) - old) / (new - old)))
+    return float(np.median(shares)) if shares else None
 
 
 def _passive(evidence: PadEvidence) -> float | None:

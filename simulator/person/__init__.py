@@ -2,7 +2,7 @@
 
 from simulator.person.identity import Identity, draw_identity
 from simulator.person.light import Light
-from simulator.person.render import Person, PersonState, Truth, portrait, render, render_linear
+from simulator.person.render import Person, PersonState, Truth, portrait, portrait_of, render, render_linear
 
 __all__ = [
     "Identity",
@@ -12,6 +12,7 @@ __all__ = [
     "Truth",
     "draw_identity",
     "portrait",
+    "portrait_of",
     "render",
     "render_linear",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -14,6 +15,15 @@ from simulator.person.render import PersonState
 
 _STEP_S = 1 / 120  # of the integration
 _BACK_TO_REST = ("come-back", "look-straight", "close-mouth", "hold-still", "too-early")
+
+
+class Obedience(Enum):
+    """How a person does what the screen asks for."""
+
+    PROMPTLY = "promptly"
+    LATE = "late"  # two to four seconds later than others: reads slowly, looks at the clerk first
+    WRONGLY = "wrongly"  # takes the first turn to the other side
+    NOT = "not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,9 @@ def draw_habits(who: Identity, rng: np.random.Generator) -> Habits:
 class Actor:
     """A body that is told by a screen what to do. `on_screen` may be called from any thread; `at` from one."""
 
-    def __init__(self, who: Identity, seed: int = 0, habits: Habits | None = None, *, obeys: bool = True) -> None:
+    def __init__(
+        self, who: Identity, seed: int = 0, habits: Habits | None = None, *, obeys: Obedience = Obedience.PROMPTLY
+    ) -> None:
         self._rng = np.random.default_rng([2203, who.seed, seed])
         self.habits = habits or draw_habits(who, self._rng)
         self._obeys = obeys
@@ -129,7 +141,7 @@ class Actor:
     def _notice(self, now: float) -> None:
         with self._lock:
             screen = self._screen
-        if screen is None or not self._obeys:
+        if screen is None or self._obeys is Obedience.NOT:
             return
         wanted = screen.action if screen.phase is Phase.CHALLENGE else None
         if wanted is ChallengeKind.EXPOSURE or screen.guidance in _BACK_TO_REST:
@@ -137,13 +149,23 @@ class Actor:
         if (wanted, screen.step) != self._seen:
             self._seen = (wanted, screen.step)
             delay = self.habits.reaction_s * float(self._rng.lognormal(0, 0.18))
+            if self._obeys is Obedience.LATE and wanted is not None:
+                delay += float(self._rng.uniform(2.0, 4.0))
             self._pending = (now + delay, wanted)
         if self._pending is not None and now >= self._pending[0]:
-            self._action, self._since = self._pending[1], now
+            self._action, self._since = self._confused(self._pending[1]), now
             self._pending = None
             if self._action is ChallengeKind.BLINK:
                 self._blink(now)
         self._follow_guidance(screen)
+
+    def _confused(self, wanted: ChallengeKind | None) -> ChallengeKind | None:
+        """Who obeys wrongly takes one turn to the other side, and has understood then."""
+        other = {ChallengeKind.TURN_LEFT: ChallengeKind.TURN_RIGHT, ChallengeKind.TURN_RIGHT: ChallengeKind.TURN_LEFT}
+        if self._obeys is not Obedience.WRONGLY or wanted not in other:
+            return wanted
+        self._obeys = Obedience.PROMPTLY
+        return other[wanted]
 
     def _follow_guidance(self, screen: Screen) -> None:
         step = np.zeros(3)  # cm/s

@@ -66,22 +66,28 @@ class Person:
         self.skin = skin
         self.landmarks = landmark_vertices(who, skin)
         self.atlas: Image = paint(who, skin)
-        sizes = [len(skin.positions)] + [len(p.positions) for p in parts.values()]
-        starts = np.cumsum([0, *sizes])
+        # Of the skin's vertices only those are moved and lit that a triangle or a landmark needs.
+        bare = _bare(who, skin)
+        drawn = np.unique(np.concatenate([bare.ravel(), self.landmarks]))
+        place = np.full(len(skin.positions), -1, np.int64)
+        place[drawn] = np.arange(len(drawn))
+        self.landmarks = place[self.landmarks]
+        self.morphs = tuple(_compact(morph, place) for morph in (skin.right_eye, skin.left_eye, skin.mouth))
+        starts = np.cumsum([len(drawn)] + [len(p.positions) for p in parts.values()])
         self.parts = parts
-        self.start = dict(zip(parts, starts[1:-1].tolist(), strict=True))
+        self.start = dict(zip(parts, starts[:-1].tolist(), strict=True))
         group = list(parts.values())
-        self.positions: Array = np.concatenate([skin.positions, *[p.positions for p in group]])
-        self.normals: Array = np.concatenate([skin.normals, *[p.normals for p in group]])
-        self.occlusion: Array = np.concatenate([skin.occlusion, *[p.occlusion for p in group]])
-        skin_gloss = np.full(len(skin.positions), 0.45 * who.gloss, np.float32)
+        self.positions: Array = np.concatenate([skin.positions[drawn], *[p.positions for p in group]])
+        self.normals: Array = np.concatenate([skin.normals[drawn], *[p.normals for p in group]])
+        self.occlusion: Array = np.concatenate([skin.occlusion[drawn], *[p.occlusion for p in group]])
+        skin_gloss = np.full(len(drawn), 0.45 * who.gloss, np.float32)
         self.gloss: Array = np.concatenate([skin_gloss, *[p.gloss for p in group]])
         self.softness: Array = np.zeros(len(self.positions), np.float32)
-        self.softness[: len(skin.positions)] = 1.0
-        self.head: Array = np.concatenate([np.ones(len(skin.positions), np.float32), *[p.head for p in group]])
-        self.uv: Array = np.concatenate([region("skin", skin.grid_uv), *[p.uv for p in group]])
+        self.softness[: len(drawn)] = 1.0
+        self.head: Array = np.concatenate([np.ones(len(drawn), np.float32), *[p.head for p in group]])
+        self.uv: Array = np.concatenate([region("skin", skin.grid_uv[drawn]), *[p.uv for p in group]])
         self.triangles = np.ascontiguousarray(
-            np.concatenate([_bare(who, skin)] + [p.triangles + s for p, s in zip(group, starts[1:-1], strict=True)]),
+            np.concatenate([place[bare]] + [p.triangles + s for p, s in zip(group, starts[:-1], strict=True)]),
             np.int32,
         )
 
@@ -89,6 +95,18 @@ class Person:
     def from_seed(cls, seed: int) -> Person:
         """The person of this seed: always the same."""
         return cls(draw_identity(seed))
+
+
+def _compact(morph: Morph, place: NDArray[np.int64]) -> Morph:
+    """The same movement for the vertices that are drawn, by their new numbers."""
+    kept = place[morph.vertices] >= 0
+    return Morph(
+        place[morph.vertices[kept]],
+        morph.levels,
+        np.ascontiguousarray(morph.positions[:, kept]),
+        np.ascontiguousarray(morph.normals[:, kept]),
+        np.ascontiguousarray(morph.occlusion[:, kept]),
+    )
 
 
 def _bare(who: Identity, skin: Skin) -> NDArray[np.int32]:
@@ -170,8 +188,12 @@ def portrait(person_seed: int, size: tuple[int, int] = (358, 441)) -> Image:
 
     358 x 441 is a printed document's picture at 300 dpi; a chip's is 102 x 126 (scale it down and code it as JPEG).
     """
-    person = Person.from_seed(person_seed)
-    rng = np.random.default_rng([4401, person_seed])
+    return portrait_of(Person.from_seed(person_seed), size)
+
+
+def portrait_of(person: Person, size: tuple[int, int] = (358, 441)) -> Image:
+    """As `portrait`, of somebody who is modelled already."""
+    rng = np.random.default_rng([4401, person.who.seed])
     state = PersonState(
         yaw_deg=float(rng.normal(0, 1.5)),
         pitch_deg=float(rng.normal(0, 1.5)),
@@ -203,11 +225,7 @@ def portrait(person_seed: int, size: tuple[int, int] = (358, 441)) -> Image:
 
 def _pose(person: Person, state: PersonState) -> tuple[Array, Array, Array, Array]:
     positions, normals, occlusion = person.positions.copy(), person.normals.copy(), person.occlusion.copy()
-    for morph, amount in (
-        (person.skin.right_eye, state.eye_right),
-        (person.skin.left_eye, state.eye_left),
-        (person.skin.mouth, state.mouth),
-    ):
+    for morph, amount in zip(person.morphs, (state.eye_right, state.eye_left, state.mouth), strict=True):
         low, share = _level(morph, amount)
         at = morph.vertices
         positions[at] += (1 - share) * morph.positions[low] + share * morph.positions[low + 1]

@@ -24,6 +24,7 @@ LID_THICKNESS_CM = 0.09
 EYE_STRETCH = 1.3  # the ball is drawn as an ellipsoid, so that it fills the corners of the eye
 OPENNESS_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 MOUTH_LEVELS = (0.0, 0.35, 0.7, 1.0)
+_DENSE_ROWS = 6  # on either side of a slit
 JAW_ANGLE_DEG = 23.0  # of a wide open mouth: lips some 28 mm apart
 JAW_HINGE = np.array([0.0, -1.6, 1.2])
 
@@ -70,7 +71,7 @@ class Skin:
     positions: Array  # [V, 3]
     normals: Array  # [V, 3]
     occlusion: Array  # [V], 0 dark .. 1 free
-    triangles: NDArray[np.int32]  # [T, 3]
+    triangles: NDArray[np.int32]  # [T, 3] as drawn: away from the slits, every other row is enough
     grid_uv: Array  # [V, 2] column and row as shares 0..1
     rest: Array  # [rows, columns, 3]: positions at rest by grid place, for painting
     angles: Array  # [columns] radians around the head, 0 at the nose
@@ -356,7 +357,7 @@ class _Head:
             positions=closed.astype(np.float32),
             normals=normal_0.astype(np.float32),
             occlusion=free_0.astype(np.float32),
-            triangles=triangles,
+            triangles=_triangles(ids, below, self._drawn_rows()),
             grid_uv=all_uv.astype(np.float32),
             rest=rest.astype(np.float32),
             angles=self.theta.astype(np.float32),
@@ -370,6 +371,12 @@ class _Head:
                 np.stack([ids[self.eye_row, eye_columns[1]], extra_ids[1]]),
             ),
         )
+
+    def _drawn_rows(self) -> NDArray[np.int64]:
+        """A row is a pixel high at the counter: two are where nothing opens."""
+        number = np.arange(len(self.rows))
+        near = np.min([np.abs(number - row) for row in (self.eye_row, self.mouth_row)], axis=0)
+        return np.nonzero((near <= _DENSE_ROWS) | (number % 2 == 0) | (number == len(self.rows) - 1))[0]
 
     def _slit_columns(self, s: Array) -> NDArray[np.int64]:
         return np.nonzero((np.abs(s) < 1.0) & (np.cos(self.theta) > 0.2))[0]
@@ -512,7 +519,10 @@ def _rows() -> NDArray[np.float64]:
     return np.concatenate([np.arange(a, b - 1e-6, step) for a, b, step in pieces] + [[23.6]])
 
 
-def _triangles(ids: Array, below: Array) -> NDArray[np.int32]:
+def _triangles(ids: Array, below: Array, rows: Array | None = None) -> NDArray[np.int32]:
+    """Between all rows, or between these alone."""
+    if rows is not None:
+        ids, below = ids[rows], below[rows]
     a, b = below[:-1, :-1].ravel(), below[:-1, 1:].ravel()
     c, d = ids[1:, :-1].ravel(), ids[1:, 1:].ravel()
     return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)

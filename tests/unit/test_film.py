@@ -8,7 +8,8 @@ import pytest
 
 from edge.errors import CameraError, ConfigError
 from edge.session.machine import Phase, Screen
-from simulator.film import Cast, Film, FilmClock, Role, Species
+from simulator.film import Cast, Film, FilmClock, Role
+from simulator.species import Species
 
 PERIOD_S = 1 / 30
 

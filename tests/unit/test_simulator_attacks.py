@@ -1,13 +1,34 @@
 """Prints before the camera: paper and ink, flat and bent, moved as an attacker moves them."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
 from edge.session.decision import ChallengeKind
 from edge.session.machine import Phase, Screen
-from simulator.attacks import Print, PrintStage, draw_print, photograph, print_on_paper
-from simulator.person import Person
+from simulator.attacks import (
+    CutoutStage,
+    MaskStage,
+    Print,
+    PrintStage,
+    RecordedStage,
+    Recording,
+    ScreenStage,
+    VirtualCamera,
+    draw_print,
+    photograph,
+    print_on_paper,
+)
+from simulator.attacks import (
+    Screen as Display,
+)
+from simulator.attacks.recording import Film
+from simulator.attacks.screen import _refresh
+from simulator.camera import VirtualClock
+from simulator.person import Person, PersonState
+from simulator.species import Strength
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +92,79 @@ def test_an_attacker_shakes_the_sheet_when_a_blink_is_asked_for(person):
 def test_prints_differ_by_seed():
     assert draw_print(1) != draw_print(2)
     assert draw_print(1, bent=True).bend > 0.015
+
+
+@pytest.fixture(scope="module")
+def other() -> Person:
+    return Person.from_seed(32)
+
+
+SIZE = (320, 240)
+
+
+def test_strengths_go_from_coarse_to_fine():
+    clumsy, _, careful = (draw_print(5, strength=strength) for strength in Strength)
+    assert clumsy.halftone_per_cm < careful.halftone_per_cm
+    assert clumsy.ink_black > careful.ink_black
+    assert clumsy.hands
+    assert not careful.hands
+
+
+def test_behind_a_cut_out_eyes_close_and_the_picture_does_not(person, other):
+    stage = CutoutStage(person, other, 3)
+    states = [PersonState(), PersonState(eye_right=0.0, eye_left=0.0)]
+    stage.actor = SimpleNamespace(at=lambda _t: states.pop(0))
+    opened, shut = stage.look(0.0, (640, 480)), stage.look(0.1, (640, 480))
+    changed = np.abs(opened - shut).max(axis=2) > 0.02
+    assert 40 < changed.sum() < 0.02 * changed.size
+
+
+def test_a_screen_that_is_finer_than_the_sensor_shows_less_of_its_pixels_than_a_coarse_one(person):
+    def pattern(per_cm):
+        stage = ScreenStage(person, 3, session=True, how=Display(15.0, 20.0, pixels_per_cm=per_cm))
+        u, v = np.meshgrid(np.linspace(0, 1, 300, dtype=np.float32), np.linspace(0, 1, 400, dtype=np.float32))
+        return float(stage._pixels(u, v).std())
+
+    assert pattern(8.0) > 0.3  # the pixels themselves are seen
+    assert 0.001 < pattern(44.3) < 0.2  # moire
+    assert pattern(44.3) < pattern(8.0)
+
+
+def test_a_pulsed_display_has_bands_that_move_and_a_steady_one_has_none():
+    pulsed = Display(refresh_hz=90.0, duty=0.6)
+    first, second = (_refresh(pulsed, t_s, 240) for t_s in (0.0, 1 / 30 + 0.004))
+    assert np.ptp(first) > 0.05
+    assert np.abs(first - second).max() > 0.02
+    assert first.mean() == pytest.approx(1.0, abs=0.2)
+    assert np.ptp(_refresh(Display(duty=1.0), 0.0, 240)) == 0
+
+
+def test_a_mask_has_the_holders_features_and_the_wearers_hair_and_clothes(person, other):
+    stage = MaskStage(person, other, 3, strength=Strength.CAREFUL)
+    masked = stage._masked.who
+    assert masked.nose_width == pytest.approx(person.who.nose_width)
+    assert (masked.hair_style, masked.cloth) == (other.who.hair_style, other.who.cloth)
+
+
+def test_a_recorded_session_moves_without_a_screen_and_a_looking_holder_does_not_turn(person):
+    def steps(session):
+        film = Recording(person, 4, Film(session=session, size=(90, 120)))
+        seen = [film.at(t / 5) for t in range(60)]
+        return max(float(np.abs(a - seen[3]).mean()) for a in seen[4:])
+
+    assert steps(True) > 2 * steps(False)
+
+
+@pytest.mark.parametrize(
+    ("strength", "told", "seen"), [("clumsy", False, False), ("ordinary", True, False), ("careful", True, True)]
+)
+def test_a_virtual_camera_obeys_exposure_as_far_as_its_strength_goes(person, strength, told, seen):
+    clock = VirtualClock()
+    camera = VirtualCamera(
+        RecordedStage.of(person, 1, 30.0, SIZE), fps=30, seed=1, clock=clock, strength=Strength(strength)
+    )
+    before = [camera.read(1.0) for _ in range(45)][-1]  # until its automatic exposure rests
+    camera.set_exposure(0.45)
+    after = [camera.read(1.0) for _ in range(6)][-1]
+    assert (after.info.exposure_us < before.info.exposure_us) is told
+    assert bool(after.image.mean() < 0.85 * before.image.mean()) is seen

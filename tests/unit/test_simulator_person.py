@@ -10,7 +10,7 @@ from edge.session.decision import ChallengeKind
 from edge.session.machine import Phase, Screen
 from edge.session.points import EYELID_PAIRS, INNER_LIP, LEFT_EYE, NOSE_TIP, RIGHT_EYE
 from simulator.person import Person, PersonState, draw_identity, portrait, render
-from simulator.person.motion import Actor
+from simulator.person.motion import Actor, Obedience
 from simulator.person.realism import measure
 
 STRAIGHT = PersonState(x_cm=0, y_cm=0)
@@ -151,7 +151,7 @@ def test_a_person_at_rest_looks_ahead_and_blinks_now_and_then(person):
 
 
 def test_a_person_who_does_not_obey_never_turns(person):
-    actor = Actor(person.who, 7, obeys=False)
+    actor = Actor(person.who, 7, obeys=Obedience.NOT)
     states = _watch(actor, 4, Screen(Phase.CHALLENGE, action=ChallengeKind.TURN_LEFT, step=1))
     assert max(abs(s.yaw_deg) for s in states) < 10
 
@@ -173,5 +173,5 @@ def test_public_models_take_drawn_people_for_people(data_dir):
 
 
 def test_the_nose_is_what_stands_out_most(person):
-    heights = person.skin.positions[:, 2]
+    heights = person.positions[:, 2]
     assert heights[person.landmarks[NOSE_TIP]] > heights.max() - 0.4
