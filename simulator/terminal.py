@@ -15,7 +15,7 @@ from edge.config import Settings
 from edge.evidence.messages import CarrierKeys
 from edge.evidence.signer import load_private_key, open_signer
 from edge.log import setup
-from edge.terminal.service import Identity, Terminal, open_journal
+from edge.terminal.service import Identity, Terminal, inherited_socket, open_journal
 from edge.terminal.session import SessionReport
 from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
@@ -65,7 +65,7 @@ def run_terminal(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: terminal.stop())
-    return terminal.run()
+    return terminal.run(kiosk=inherited_socket())
 
 
 def _print_measurements(report: SessionReport) -> None:

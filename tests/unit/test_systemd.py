@@ -1,6 +1,8 @@
 """The sandbox that keeps the promise: the terminal has no network, the uplink no devices, and both a low exposure."""
 
 import configparser
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +10,10 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
-EXPOSURE_LIMIT = "20"  # systemd-analyze counts in tenths: 2.0
+# systemd-analyze counts in tenths. A browser that compiles code and draws on the screen cannot do with less than 1.7.
+EXPOSURE_LIMIT = {"vouch-kiosk.service": 17}
+DEFAULT_LIMIT = 15
+SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 
 
 def service(name: str) -> dict[str, list[str]]:
@@ -24,12 +29,13 @@ def service(name: str) -> dict[str, list[str]]:
     return values
 
 
-@pytest.mark.parametrize("name", ["vouch-terminal.service", "vouch-uplink.service"])
-def test_the_exposure_of_both_processes_is_low(name: str) -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_exposure_of_every_unit_is_low(name: str) -> None:
+    limit = EXPOSURE_LIMIT.get(name, DEFAULT_LIMIT)
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
     found = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_LIMIT}", "--no-pager", UNITS / name],
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={limit}", "--no-pager", UNITS / name],
         capture_output=True,
         text=True,
         timeout=60,
@@ -53,6 +59,19 @@ def test_no_process_leaves_memory_on_a_disk(name: str) -> None:
     unit = service(name)
     assert unit["LimitCORE"] == ["0"]
     assert unit["MemorySwapMax"] == ["0"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_unit_leaves_out_is_explained(name: str) -> None:
+    """systemd-analyze says what it would like; a directive that is not used to the full is there or in a comment."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--json=short", UNITS / name]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    lacking = {str(row["name"]).split("=")[0] for row in json.loads(found) if row["exposure"] not in (None, "0")}
+    text = (UNITS / name).read_text().replace("DevicePolicy=closed", "DevicePolicy=closed DeviceAllow")  # no more than null
+    assert lacking
+    assert sorted(directive for directive in lacking if not re.search(rf"\b{directive}\b", text)) == []
 
 
 @pytest.mark.parametrize("path", sorted(UNITS.glob("*.service")) + sorted(UNITS.glob("*.socket")), ids=lambda p: p.name)

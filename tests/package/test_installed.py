@@ -1,0 +1,184 @@
+"""The Debian package in a Debian root of its own: install, upgrade, remove, purge; and the suite with the box's wheels.
+
+Slow, so it is a command: `make test-arm64` (under qemu-user) or `make test-amd64`; VOUCH_BOX names root and package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BOX = os.environ.get("VOUCH_BOX")
+pytestmark = [
+    pytest.mark.skipif(BOX is None, reason="slow: run `make test-arm64` or `make test-amd64`"),
+    pytest.mark.timeout(3600),
+]
+
+
+class Root:
+    """A root file system that takes every write in an overlay of its own; commands run in it by chroot."""
+
+    def __init__(self, base: Path, folder: Path) -> None:
+        self.path = folder / "root"
+        for name in ("upper", "work", "root"):
+            (folder / name).mkdir()
+        layers = f"lowerdir={base},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self.path], check=True)
+        for name in ("proc", "dev"):
+            subprocess.run(["mount", "--rbind", f"/{name}", self.path / name], check=True)
+            subprocess.run(["mount", "--make-rslave", self.path / name], check=True)
+
+    def close(self) -> None:
+        for name in ("proc", "dev", "."):
+            subprocess.run(["umount", "-R", "-l", self.path / name], check=False)
+
+    def run(self, *command: str, check: bool = True, timeout_s: float = 1800) -> str:
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(
+            ["chroot", self.path, *command], capture_output=True, text=True, env=environment, timeout=timeout_s, check=False
+        )
+        assert done.returncode == 0 or not check, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    (found,) = Path(str(BOX)).glob("vouch_*.deb")
+    return found
+
+
+@pytest.fixture(scope="module")
+def root(package: Path) -> Iterator[Root]:
+    """The package is installed here; the tests below are one story, told in order."""
+    folder = Path(str(BOX)) / "overlay"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    root = Root(Path(str(BOX)) / "root", folder)
+    try:
+        shutil.copy(package, root.path / "root/vouch.deb")
+        print(root.run("dpkg", "--install", "/root/vouch.deb"))
+        yield root
+    finally:
+        root.close()
+
+
+def test_the_package_s_users_folders_and_units_are_there(root: Root) -> None:
+    users = root.run("getent", "passwd", "vouch-terminal", "vouch-uplink", "vouch-kiosk").splitlines()
+    assert len(users) == 3
+    assert all(user.endswith("nologin") for user in users)
+    stat = root.run("stat", "-c", "%a %U %n", "/etc/vouch", "/etc/vouch/terminal", "/etc/vouch/uplink")
+    assert stat.splitlines() == [
+        "755 root /etc/vouch",
+        "700 vouch-terminal /etc/vouch/terminal",
+        "700 vouch-uplink /etc/vouch/uplink",
+    ]
+    units = ["vouch-terminal", "vouch-uplink", "vouch-kiosk", "vouch-identity", "vouch-no-swap"]
+    enabled = root.run("systemctl", "is-enabled", *[f"{unit}.service" for unit in units], "vouch-kiosk.socket")
+    assert enabled.split() == ["enabled"] * 6
+
+
+def test_the_virtual_environment_is_the_lock_s_and_sees_the_distribution_s_packages(root: Root) -> None:
+    code = (
+        "import json, platform, sys, numpy, cv2, edge, pkcs11, ai_edge_litert; from importlib.metadata import version\n"
+        "print(json.dumps([platform.machine(), sys.prefix, version('numpy'), version('opencv-python-headless'), edge.__file__,"
+        " '/usr/lib/python3/dist-packages' in sys.path]))"
+    )
+    machine, prefix, numpy, opencv, edge, sees = json.loads(root.run("/opt/vouch/bin/python3", "-I", "-c", code))
+    python = root.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    assert prefix == "/opt/vouch"
+    assert edge == f"/opt/vouch/lib/python{python}/site-packages/edge/__init__.py"
+    assert sees
+    lock = (REPOSITORY / "uv.lock").read_text()
+    assert f'name = "numpy"\nversion = "{numpy}"' in lock
+    assert f'name = "opencv-python-headless"\nversion = "{opencv}"' in lock
+    if python == "3.11":
+        assert numpy.startswith("1.26."), "Bookworm's picamera2 is compiled against numpy 1"
+    print(machine, python, numpy, opencv)
+
+
+def test_a_module_compiled_against_the_distribution_s_numpy_loads_beside_ours(root: Root) -> None:
+    """As python3-picamera2's simplejpeg would: Debian has no picamera2, so another of its compiled modules stands in."""
+    root.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-bottleneck")
+    code = "import numpy, bottleneck; print(numpy.__file__, bottleneck.nansum(numpy.arange(4.0)))"
+    said = root.run("/opt/vouch/bin/python3", "-I", "-c", code)
+    assert "/opt/vouch/lib" in said
+    assert "6.0" in said
+
+
+def test_the_commands_work_with_the_box_s_own_wheels(root: Root) -> None:
+    shutil.copy(REPOSITORY / "models/bench.jpg", root.path / "root/face.jpg")
+    assert "ok" in root.run("vouch", "models", "verify").lower()
+    assert root.run("vouch", "compare", "/root/face.jpg", "/root/face.jpg").startswith("same")
+
+
+def test_the_first_boot_makes_an_identity_that_each_process_can_read_for_itself(root: Root) -> None:
+    root.run("vouch", "provision", "init", "--dir", "/etc/vouch", "--site", "shop-1")
+    root.run("systemd-tmpfiles", "--create", "vouch.conf")
+    stat = root.run("stat", "-c", "%a %U %n", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
+    assert stat.splitlines() == [
+        "600 vouch-terminal /etc/vouch/terminal/result.key",
+        "600 vouch-uplink /etc/vouch/uplink/tls.key",
+    ]
+
+
+def test_an_upgrade_keeps_settings_and_keys(root: Root) -> None:
+    settings = root.path / "etc/vouch/terminal.toml"
+    settings.write_text("# the technician's own\n")
+    before = identity(root)
+    root.run("dpkg-deb", "--raw-extract", "/root/vouch.deb", "/root/newer")
+    control = root.path / "root/newer/DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: ", "\nVersion: 9"))
+    root.run("dpkg-deb", "--root-owner-group", "-Znone", "--build", "/root/newer", "/root/newer.deb")
+    said = root.run("dpkg", "--install", "/root/newer.deb")
+    assert "Unpacking vouch (9" in said
+    assert identity(root) == before
+    assert settings.read_text() == "# the technician's own\n"
+    assert root.run("vouch", "models", "verify")
+
+
+def test_the_suite_passes_with_the_box_s_wheels(root: Root) -> None:
+    """Which files: VOUCH_BOX_TESTS. They run on the machine's own Python, with the locked wheels of its architecture."""
+    wanted = os.environ.get("VOUCH_BOX_TESTS", "").split()
+    if not wanted:
+        pytest.skip("VOUCH_BOX_TESTS names no test")
+    for name in ("edge", "models", "simulator", "tests", "systemd"):
+        shutil.copytree(REPOSITORY / name, root.path / "srv" / name, ignore=shutil.ignore_patterns("training", "__pycache__"))
+    for name in ("pyproject.toml", "uv.lock", "README.md"):
+        shutil.copy(REPOSITORY / name, root.path / "srv" / name)
+    (root.path / "srv/site").symlink_to("/mnt")
+    site = Path(str(BOX)) / "site"
+    subprocess.run(["mount", "--bind", site, root.path / "mnt"], check=True)
+    shell = f"cd /srv && PYTHONPATH=/srv:/mnt nice -n 10 python3 -m pytest -q -p no:cacheprovider --timeout=1200 {' '.join(wanted)}"
+    said = root.run("sh", "-c", shell, check=False, timeout_s=3400)
+    print(said[-3000:])
+    assert " failed" not in said
+    assert " passed" in said
+
+
+def test_removal_leaves_keys_and_journal_and_purge_says_where_they_are(root: Root) -> None:
+    (root.path / "var/lib/vouch").mkdir(exist_ok=True)
+    (root.path / "var/lib/vouch/journal.sqlite").write_text("results without a receipt")
+    before = identity(root)
+    root.run("dpkg", "--remove", "vouch")
+    assert not (root.path / "opt/vouch").exists()
+    assert identity(root) == before
+    said = root.run("dpkg", "--purge", "vouch")
+    assert identity(root) == before
+    assert "KEPT in /etc/vouch /var/lib/vouch" in said
+    assert not (root.path / "etc/pam.d/vouch-kiosk").exists()
+    assert "vouch" not in root.run("systemctl", "list-unit-files", "--no-pager")
+
+
+def identity(root: Root) -> dict[str, str]:
+    files = [path for path in (root.path / "etc/vouch").rglob("*") if path.is_file()]
+    assert files
+    return {str(path.relative_to(root.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

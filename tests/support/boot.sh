@@ -1,0 +1,23 @@
+#!/bin/bash
+# Boot a machine in namespaces: systemd as PID 1 over ROOT, which stays as it is (an overlay in memory takes all writes).
+# usage: boot.sh ROOT SETUP   run by `unshare --mount --pid --fork --cgroup --ipc --uts`; SETUP prepares the new root.
+set -euo pipefail
+root=$1 setup=$2
+work=$(mktemp -d) && mount -t tmpfs -o size=2G tmpfs "$work" && mkdir "$work"/{upper,work,root}
+mount -t overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/work" overlay "$work/root"
+cd "$work/root"
+mkdir -p proc sys dev run tmp
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys   # read-only: no udev of ours may touch the real devices
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs dev && mkdir dev/{pts,shm}
+for node in null zero full random urandom tty; do cp -a "/dev/$node" dev/; done
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts && ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+: > dev/console
+for folder in run tmp; do mount -t tmpfs -o mode=755 tmpfs $folder; done
+chmod 1777 tmp
+printf '%032x\n' 1 > etc/machine-id
+"$setup" "$work/root"
+mkdir -p mnt && pivot_root . mnt && umount -l /mnt
+exec env -i container=vouch PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=vouch-machine.target
