@@ -10,10 +10,10 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench deb test-arm64 test-amd64 clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9% -]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: .venv/ready  ## virtual environment with the locked dependencies
 
@@ -36,8 +36,24 @@ lint: .venv/ready  ## ruff, mypy, import contracts
 bench: .venv/ready  ## milliseconds by stage and memory
 	$(RUN)/vouch bench
 
+# Where `make test-arm64` keeps its Debian root, and which tests run there with the box's own wheels.
+BOX ?= /var/tmp/vouch-box
+SUITE ?= bookworm
+BOX_TESTS ?= tests/unit tests/integration
+
+deb: $(UV)  ## Debian package for Raspberry Pi OS; ARCH=amd64 for another computer
+	@.ci/packages debhelper dpkg-dev lintian
+	@systemd/make-deb $(or $(ARCH),arm64)
+
+test-arm64 test-amd64: test-%: .venv/ready  ## the package installed, upgraded, removed, purged in a Debian root (as root; slow)
+	@.ci/packages debhelper dpkg-dev debootstrap qemu-user-static
+	@systemd/box-root $* $(SUITE) $(BOX)/$*-$(SUITE)
+	@LINT=no systemd/make-deb $* && cp build/deb/$*/vouch_*_$*.deb $(BOX)/$*-$(SUITE)/
+	@systemd/box-tests $* $(SUITE) $(BOX)/$*-$(SUITE)
+	VOUCH_BOX=$(BOX)/$*-$(SUITE) VOUCH_BOX_TESTS="$(BOX_TESTS)" $(RUN)/pytest -s tests/package
+
 clean:  ## forget what was made here
-	rm -rf .venv .venv-tflite .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-tflite .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/ready: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --quiet --locked --python "$(PYTHON)" --extra sim --extra pkcs11

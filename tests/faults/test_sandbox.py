@@ -23,6 +23,7 @@ import pytest
 
 from edge.session.decision import Outcome
 from simulator.broker import mosquitto_path
+from simulator.carrier.portrait import fit_portrait
 from simulator.person import portrait
 from tests.support.counter import opened, signed_challenge
 from tests.support.machine import Machine, booted, why_not
@@ -96,7 +97,7 @@ def files(place: Place) -> dict[str, str]:
     for name in ("vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.service"):
         found[f"{system}/probe-{name}"] = probe_unit(name, place.settings.uplink.port)
     settings = place.config.read_text()
-    found["/etc/vouch/terminal.toml"] = re.sub(r'^(state|run)_dir = .*\n', "", settings, flags=re.MULTILINE)
+    found["/etc/vouch/terminal.toml"] = re.sub(r"^(state|run)_dir = .*\n", "", settings, flags=re.MULTILINE)
     return found
 
 
@@ -121,7 +122,7 @@ mknod -m 666 "$1/dev/tty0" c 4 0
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     folder = tmp_path_factory.mktemp("box")
-    place = enrolled(folder, extra="\n[camera]\nfps = 20\n")
+    place = enrolled(folder, extra="\n[camera]\nfps = 15\n")
     with place.broker(), booted(folder / "machine", files=files(place), setup=setup(place)) as machine:
         machine.until("vouch-terminal.service", "active", 300)
         machine.until("vouch-uplink.service", "active", 60)
@@ -198,14 +199,23 @@ def test_the_two_processes_run_as_two_users_in_two_networks(box: Box) -> None:
 def test_a_whole_session_works_inside_the_sandboxes(box: Box) -> None:
     terminal = box.machine.pid("vouch-terminal.service")
     customer = subprocess.Popen(
-        ["nsenter", "--target", str(terminal), "--net", sys.executable, "-m", "tests.support.customer", "http://127.0.0.1:8080"],
+        [
+            "nsenter",
+            "--target",
+            str(terminal),
+            "--net",
+            sys.executable,
+            "-m",
+            "tests.support.customer",
+            "http://127.0.0.1:8080",
+        ],
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
     )
     with customer, closing(CarrierEnd(box.place)) as carrier:
-        document = cv2.imencode(".jpg", cv2.resize(portrait(PERSON), (150, 185), interpolation=cv2.INTER_AREA), (cv2.IMWRITE_JPEG_QUALITY, 70))
-        carrier.send("challenge", signed_challenge(box.place, portrait=document[1].tobytes()))
+        document = fit_portrait(bytes(cv2.imencode(".jpg", portrait(PERSON))[1]))
+        carrier.send("challenge", signed_challenge(box.place, portrait=document))
         deadline = time.monotonic() + 500
         topic, message = carrier.receive(300)
         while not topic.endswith("/result"):

@@ -8,12 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.support.machine import booted, why_not
+from tests.support.wires import enrolled, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BOX = os.environ.get("VOUCH_BOX")
@@ -41,9 +48,18 @@ class Root:
             subprocess.run(["umount", "-R", "-l", self.path / name], check=False)
 
     def run(self, *command: str, check: bool = True, timeout_s: float = 1800) -> str:
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+        environment = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "LC_ALL": "C.UTF-8",
+        }
         done = subprocess.run(
-            ["chroot", self.path, *command], capture_output=True, text=True, env=environment, timeout=timeout_s, check=False
+            ["chroot", self.path, *command],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=timeout_s,
+            check=False,
         )
         assert done.returncode == 0 or not check, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout + done.stderr
@@ -151,7 +167,9 @@ def test_the_suite_passes_with_the_box_s_wheels(root: Root) -> None:
     if not wanted:
         pytest.skip("VOUCH_BOX_TESTS names no test")
     for name in ("edge", "models", "simulator", "tests", "systemd"):
-        shutil.copytree(REPOSITORY / name, root.path / "srv" / name, ignore=shutil.ignore_patterns("training", "__pycache__"))
+        shutil.copytree(
+            REPOSITORY / name, root.path / "srv" / name, ignore=shutil.ignore_patterns("training", "__pycache__")
+        )
     for name in ("pyproject.toml", "uv.lock", "README.md"):
         shutil.copy(REPOSITORY / name, root.path / "srv" / name)
     (root.path / "srv/site").symlink_to("/mnt")
@@ -176,6 +194,43 @@ def test_removal_leaves_keys_and_journal_and_purge_says_where_they_are(root: Roo
     assert "KEPT in /etc/vouch /var/lib/vouch" in said
     assert not (root.path / "etc/pam.d/vouch-kiosk").exists()
     assert "vouch" not in root.run("systemctl", "list-unit-files", "--no-pager")
+
+
+@pytest.mark.skipif(bool(why_not()), reason=str(why_not()))
+def test_an_installed_box_boots_to_ready_survives_a_hang_and_removal_stops_it(package: Path, tmp_path: Path) -> None:
+    """A picture stands in for the camera; everything else is what the package installed, started by systemd."""
+    if not package.name.endswith(f"_{ {'x86_64': 'amd64', 'aarch64': 'arm64'}[platform.machine()] }.deb"):
+        pytest.skip("systemd does not run under qemu-user")
+    place = enrolled(tmp_path)
+    np.save(tmp_path / "frame.npy", np.full((480, 640, 3), 90, np.uint8))
+    film = "ExecStart=/opt/vouch/bin/python3 /srv/filmed.py /etc/vouch/terminal.toml /srv/frame.npy"
+    files = {
+        "/etc/systemd/system/vouch-machine.target": "[Unit]\nRequires=multi-user.target\nAfter=multi-user.target\nAllowIsolate=yes\n",
+        "/etc/systemd/system/vouch-terminal.service.d/film.conf": f"[Service]\nExecStart=\n{film}\n",
+        "/srv/filmed.py": (REPOSITORY / "tests/support/filmed.py").read_text(),
+        "/srv/terminal.toml": re.sub(r"^(state|run)_dir = .*\n", "", place.config.read_text(), flags=re.MULTILINE),
+    }
+    setup = f"""
+cp {tmp_path}/frame.npy "$1/srv/"
+cp -r {place.config.parent}/uplink {place.config.parent}/carrier "$1/srv/"
+cp {package} "$1/srv/vouch.deb"
+chroot "$1" dpkg --install /srv/vouch.deb
+"""
+    with booted(tmp_path / "machine", root=Path(str(BOX)) / "root", files=files, setup=setup) as machine:
+        machine.until("vouch-identity.service", "inactive")
+        owner = machine.run("stat", "-c", "%a %U", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
+        assert owner.splitlines() == ["600 vouch-terminal", "600 vouch-uplink"], machine.journal("vouch-identity")
+        assert machine.show("vouch-terminal.service", "ConditionResult") == "no", "not enrolled yet"
+        machine.run("sh", "-c", "cp -r /srv/carrier /srv/uplink /etc/vouch/ && cp /srv/terminal.toml /etc/vouch/")
+        machine.run("systemd-tmpfiles", "--create", "vouch.conf")
+        machine.run("systemctl", "start", "vouch-terminal", "vouch-uplink", timeout_s=200)
+        assert machine.show("vouch-terminal.service", "StatusText") == "ready"
+        os.kill(machine.pid("vouch-terminal.service"), signal.SIGSTOP)
+        until(lambda: machine.show("vouch-terminal.service", "NRestarts") == "1", 120)
+        machine.until("vouch-terminal.service", "active")
+        machine.run("dpkg", "--remove", "vouch", timeout_s=200)
+        for unit in ("vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.socket"):
+            assert machine.show(unit, "ActiveState") == "inactive"
 
 
 def identity(root: Root) -> dict[str, str]:

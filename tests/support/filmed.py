@@ -17,7 +17,7 @@ from edge.config import load
 from edge.drivers.camera import Frame
 from edge.log import setup
 from edge.session.observation import FrameInfo
-from edge.terminal.service import Terminal, open_identity, open_journal
+from edge.terminal.service import Terminal, inherited_socket, open_identity, open_journal
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
 from edge.watchdog import Notifier
@@ -56,10 +56,10 @@ def main(config: Path, frame: Path) -> int:
         identity=open_identity(settings),
         journal=open_journal(settings),
         clock=SystemClock(),
-        notifier=Notifier(None),
+        notifier=Notifier.from_environment(),
     )
     signal.signal(signal.SIGTERM, lambda *_: terminal.stop())
-    return terminal.run()
+    return terminal.run(kiosk=inherited_socket())
 
 
 if __name__ == "__main__":

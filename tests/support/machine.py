@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -29,7 +28,15 @@ def why_not() -> str | None:
         if not Path(program).exists():
             return f"{program} is not installed"
     tried = subprocess.run(
-        ["unshare", *_NAMESPACES, "--net", "--fork", "sh", "-c", "mount -t tmpfs tmpfs /mnt && mount -t cgroup2 c /mnt"],
+        [
+            "unshare",
+            *_NAMESPACES,
+            "--net",
+            "--fork",
+            "sh",
+            "-c",
+            "mount -t tmpfs tmpfs /mnt && mount -t cgroup2 c /mnt",
+        ],
         capture_output=True,
         text=True,
         timeout=30,
@@ -107,9 +114,11 @@ def booted(folder: Path, *, root: Path = Path("/"), files: Mapping[str, str], se
     group.mkdir()
     with (folder / "console").open("wb") as console:
         process = subprocess.Popen(
-            ["sh", "-c", 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"', "sh", str(group)]
-            + ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--propagation", "private"]
-            + ["bash", str(_BOOT), str(root), str(script)],
+            [
+                *("sh", "-c", 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"', "sh", str(group)),
+                *("unshare", *_NAMESPACES, "--fork", "--kill-child", "--propagation", "private"),
+                *("bash", str(_BOOT), str(root), str(script)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -164,8 +173,3 @@ def _remove(group: Path) -> None:
 
 def _field(status: str, name: str) -> str:
     return next((f"{line}\n" for line in status.splitlines() if line.startswith(f"{name}:")), "")
-
-
-def programs() -> list[str]:
-    """What a session in the machine needs beside systemd."""
-    return [name for name in ("mosquitto",) if shutil.which(name) is None and not Path(f"/usr/sbin/{name}").exists()]

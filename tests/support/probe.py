@@ -41,7 +41,7 @@ def main(port: int, other: int, paths: list[str]) -> dict[str, object]:
         "socket": {name: tried(lambda n=name: socket.socket(getattr(socket, n), kind(n))) for name in families},
         "packet socket": tried(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
         "raw socket": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),
-        "interfaces": [line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]],
+        "interfaces": interfaces(),
         "broker": tried(lambda: socket.create_connection(("127.0.0.1", port), timeout=5)),
         "kiosk page": tried(lambda: socket.create_connection(("127.0.0.1", 8080), timeout=5)),
         "listen": tried(lambda: socket.create_server(("0.0.0.0", 0))),
@@ -51,7 +51,9 @@ def main(port: int, other: int, paths: list[str]) -> dict[str, object]:
             folder: tried(lambda f=folder: os.close(os.open(f"{f}/probe", os.O_WRONLY | os.O_CREAT)))
             for folder in ("/etc/vouch", "/usr/bin", "/opt/vouch", "/home", "/var/lib", "/tmp")
         },
-        "other processes": [int(path.name) for path in Path("/proc").glob("[0-9]*") if path.stat().st_uid != os.getuid()],
+        "other processes": [
+            int(path.name) for path in Path("/proc").glob("[0-9]*") if path.stat().st_uid != os.getuid()
+        ],
         "signal": tried(lambda: os.kill(other, signal.SIGCONT)),
         "trace": tried(lambda: system_call("ptrace", _PTRACE_ATTACH, other, 0, 0)),
         "mount": tried(lambda: system_call("mount", b"tmpfs", b"/tmp", b"tmpfs", 0, None)),
@@ -67,9 +69,17 @@ def main(port: int, other: int, paths: list[str]) -> dict[str, object]:
     }
 
 
+def interfaces() -> list[str] | None:
+    """Names of the network's interfaces; None where /proc does not show them."""
+    shown = Path("/proc/net/dev")
+    return [line.split(":")[0].strip() for line in shown.read_text().splitlines()[2:]] if shown.exists() else None
+
+
 def kind(family: str) -> int:
-    return socket.SOCK_SEQPACKET if family in ("AF_ALG", "AF_BLUETOOTH") else (
-        socket.SOCK_RAW if family in ("AF_NETLINK", "AF_CAN") else socket.SOCK_STREAM
+    return (
+        socket.SOCK_SEQPACKET
+        if family in ("AF_ALG", "AF_BLUETOOTH")
+        else (socket.SOCK_RAW if family in ("AF_NETLINK", "AF_CAN") else socket.SOCK_STREAM)
     )
 
 

@@ -33,7 +33,7 @@ def test_every_test_that_a_document_names_exists(name: str) -> None:
 def test_every_file_that_a_document_names_exists(name: str) -> None:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     named = set(re.findall(r"\b((?:edge|systemd|models|simulator)/[\w./-]*\w)", text))
-    linked = {str((Path(name).parent / link)) for link in re.findall(r"\]\(([^)#:]+)\)", text)}
+    linked = {str(Path(name).parent / link) for link in re.findall(r"\]\(([^)#:]+)\)", text)}
     assert [path for path in sorted(named | linked) if not (REPOSITORY / path).exists()] == []
 
 

@@ -16,7 +16,9 @@ def purge(folder: Path) -> str:
     for path in ("/etc/vouch", "/var/lib/vouch"):
         assert path in script
         script = script.replace(path, f"{folder}{path}")
-    done = subprocess.run(["sh", "-c", script, "postrm", "purge"], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        ["sh", "-c", script, "postrm", "purge"], capture_output=True, text=True, timeout=30, check=True
+    )
     return done.stdout
 
 

@@ -69,7 +69,9 @@ def test_what_a_unit_leaves_out_is_explained(name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--json=short", UNITS / name]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
     lacking = {str(row["name"]).split("=")[0] for row in json.loads(found) if row["exposure"] not in (None, "0")}
-    text = (UNITS / name).read_text().replace("DevicePolicy=closed", "DevicePolicy=closed DeviceAllow")  # no more than null
+    text = (
+        (UNITS / name).read_text().replace("DevicePolicy=closed", "DevicePolicy=closed DeviceAllow")
+    )  # no more than null
     assert lacking
     assert sorted(directive for directive in lacking if not re.search(rf"\b{directive}\b", text)) == []
 
