@@ -25,7 +25,7 @@ from edge.vision.pipeline import Pipeline
 CONFIRM_S = 600.0  # of service without a session: then a pack on trial has held
 LOOK_EACH_S = 30.0
 _RETRY_EACH_S = 3600.0  # what was refused may have been refused for a full disk or a wrong clock
-_CHILD_LIMIT_S = 300.0
+_CHILD_LIMIT_S = 600.0
 _WHY_LIMIT = 120
 
 

@@ -247,7 +247,7 @@ def main(argument: str) -> int:
     """The child's whole life; a session in the terminal goes first."""
     setup("updates", level=logging.INFO)
     log = Log("updates")
-    os.nice(10)
+    os.nice(5)
     job, folder = Job.parse(argument)
     try:
         outcome = install(job, folder)

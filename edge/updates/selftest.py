@@ -10,6 +10,7 @@ that hangs or crashes takes only this process along. No score leaves it: a check
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
-TIME_LIMIT_S = 90.0  # a Raspberry Pi 4 needs a few seconds; a busy one ten times that
+CPU_LIMIT_S = 60  # 0.7 s on an x86 core: a model that needs a hundred times that serves nobody
+TIME_LIMIT_S = 400.0  # on the wall: then the machine is busy or the model waits for ever
 _FMR_PPM = 1000
 _OVERLAP_MIN = 0.4  # intersection over union with the drawn face
 _POINT_ERROR_MAX = 0.2  # mean, of the distance between the eyes: public meshes reach 0.14 on drawn faces
@@ -63,8 +65,11 @@ def examine(
     try:
         child = subprocess.run(run, capture_output=True, timeout=time_limit_s, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as exc:
+        # Which of the two it was is not known: the release is not blamed for good, but tried again.
         raise UpdateError(
-            UpdateFault.SELF_TEST, f"the pack's self-test took longer than {time_limit_s:g} s", todo=todo
+            UpdateFault.SLOW,
+            f"the pack's self-test took longer than {time_limit_s:g} s",
+            todo="it is tried again later",
         ) from exc
     except OSError as exc:
         raise UpdateError(UpdateFault.SELF_TEST, f"the self-test cannot be started: {exc.strerror}", todo=todo) from exc
@@ -203,6 +208,7 @@ def _error(face: FaceSeen, points: list[list[float]]) -> float:
 
 def main(arguments: list[str]) -> int:
     """The child's whole life."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
     checks = run_checks(Path(arguments[0]))
     print(json.dumps([asdict(check) for check in checks]))
     return 0 if all(check.passed for check in checks) else 1

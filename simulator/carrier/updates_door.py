@@ -9,6 +9,7 @@ import functools
 import http.server
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ _PATIENCE_S = 20.0
 class UpdatesDoor:
     """Serves `repository` until `stop`; `url` is what a terminal is told."""
 
-    def __init__(self, repository: Path, pki: CarrierPki, port: int = 0) -> None:
-        """OSError where the port is taken or the files cannot be read."""
+    def __init__(
+        self, repository: Path, pki: CarrierPki, port: int = 0, *, on_file: Callable[[str], None] = lambda _path: None
+    ) -> None:
+        """OSError where the port is taken or the files cannot be read. `on_file` hears what is asked for."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(pki.broker_certificate, pki.broker_key)
         context.load_verify_locations(pki.ca)
         context.verify_mode = ssl.CERT_REQUIRED
-        self._server = _Server((HOST, port), functools.partial(_Files, directory=str(repository)), context)
+        self._server = _Server((HOST, port), functools.partial(_Files, on_file, directory=str(repository)), context)
         self._thread = threading.Thread(target=self._server.serve_forever, name="updates-door", daemon=True)
 
     @property
@@ -62,6 +65,15 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, on_file: Callable[[str], None], *rest: Any, **more: Any) -> None:
+        self._on_file = on_file
+        super().__init__(*rest, **more)
+
+    def send_head(self) -> Any:
+        """As the base class; what the carrier has published it knows from now on."""
+        self._on_file(self.path)
+        return super().send_head()
+
     def list_directory(self, path: Any) -> None:  # noqa: ARG002 - the base class's signature
         self.send_error(404)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from edge.cli import main
 from edge.clock import SystemClock
 from edge.config import DEFAULT_PACK, load
-from edge.errors import PackError
+from edge.errors import PackError, UpdateError, UpdateFault
 from edge.ipc import Down, Inbound, Publish, Up
 from edge.session.decision import Outcome
 from edge.session.machine import Phase
@@ -24,7 +25,7 @@ from edge.terminal.texts import Language
 from edge.terminal.updating import open_vision
 from edge.updates.install import install
 from edge.updates.job import Job
-from edge.updates.selftest import run_checks
+from edge.updates.selftest import examine, run_checks
 from edge.updates.shelf import MAX_STARTS
 from models.training.seal import seal
 from simulator.carrier.updates import UpdateRepository, now
@@ -33,7 +34,7 @@ from tests.support.counter import Counter, ObservedPerson, opened
 from tests.support.wires import Place, Process, UplinkEnd, enrolled, until
 from tests.tiny_models import Output, build
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 def variant(folder: Path, version: str) -> Path:
@@ -115,7 +116,7 @@ def overview(place: Place, capsys: pytest.CaptureFixture[str]) -> tuple[int, dic
 def test_a_release_is_tested_taken_between_sessions_and_in_force_after_the_first(place, carrier, tmp_path, capsys):
     carrier.publish(now(), pack=variant(tmp_path / "next", "0.9"), policy=None)
     with counter(place) as terminal, UplinkEnd(place.settings.socket_path):
-        assert terminal.join(150) == 4, "the process ends for the new pack, with nobody before it"
+        assert terminal.join(300) == 4, "the process ends for the new pack, with nobody before it"
     code, told = overview(place, capsys)
     assert (code, told["trial"]["release"], told["release"]) == (0, 1, 0)
     with counter(place) as terminal, UplinkEnd(place.settings.socket_path) as uplink:
@@ -131,7 +132,7 @@ def test_a_pack_that_takes_everybody_for_everybody_never_comes_and_the_carrier_h
 ):
     carrier.publish(now(), pack=blind(tmp_path / "blind"), policy=None)
     with counter(place) as terminal, UplinkEnd(place.settings.socket_path) as uplink:
-        until(lambda: overview(place, capsys)[1]["refused"] is not None, 150)
+        until(lambda: overview(place, capsys)[1]["refused"] is not None, 300)
         assert session(terminal, uplink) is Outcome.MATCH, "service goes on"
         seen = status(uplink, lambda s: "refused" in s["updates"])
     assert (seen["updates"]["refused"]["fault"], seen["updates"]["refused"]["release"]) == ("self-test", 1)
@@ -249,3 +250,31 @@ def test_a_pack_of_ones_own_that_fails_its_self_test_is_refused(place, use, tmp_
     assert code == 2
     assert "strangers" in said
     assert open_vision(place.settings, 0.0)[0].manifest.version == "0.1"
+
+
+@pytest.mark.parametrize(
+    ("child", "fault", "words"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", UpdateFault.SELF_TEST, "SIGSEGV"),
+        ("import os; os._exit(3)", UpdateFault.SELF_TEST, "ended with 3 and no report"),
+        ("print('[]'); import sys; sys.exit(1)", UpdateFault.SELF_TEST, "fails its self-test"),
+        ("print('nonsense')", UpdateFault.SELF_TEST, "no report"),
+        ("import time; time.sleep(60)", UpdateFault.SLOW, "took longer"),
+    ],
+)
+def test_a_model_that_crashes_or_hangs_takes_only_its_own_process_along(tmp_path, child, fault, words) -> None:
+    limit_s = 3.0 if fault is UpdateFault.SLOW else 100.0
+    with pytest.raises(UpdateError, match=words) as caught:
+        examine(tmp_path, time_limit_s=limit_s, command=(sys.executable, "-c", child))
+    assert caught.value.fault is fault
+
+
+def test_a_model_that_computes_for_ever_is_ended_by_its_share_of_the_processor(tmp_path) -> None:
+    child = (
+        "from edge.updates import selftest; selftest.CPU_LIMIT_S = 1;\n"
+        "def forever(_folder):\n    while True: pass\n"
+        "selftest.run_checks = forever; selftest.main(['x'])"
+    )
+    with pytest.raises(UpdateError, match=r"SIGXCPU|SIGKILL") as caught:
+        examine(tmp_path, time_limit_s=300.0, command=(sys.executable, "-c", child))
+    assert caught.value.fault is UpdateFault.SELF_TEST

@@ -26,6 +26,7 @@ from edge.terminal.texts import Language
 from edge.terminal.updating import open_vision
 from edge.updates.overview import look
 from edge.watchdog import Notifier
+from simulator.carrier.portrait import fit_portrait
 from simulator.film import Film, FilmClock, Role
 from simulator.person import portrait
 from tests.foreign_pack import write_foreign_pack
@@ -89,7 +90,8 @@ def filmed(place: Place, role: Role, document: int) -> Claims:
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", cv2.resize(image, (204, 252)), [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
+    """As a carrier seals it into a challenge."""
+    return fit_portrait(cv2.imencode(".png", image)[1].tobytes())
 
 
 def test_the_right_person_is_verified_and_the_pack_has_proved_itself(place: Place) -> None:
@@ -131,5 +133,4 @@ def jpeg_of_face(frame: np.ndarray) -> bytes:
     height, width = frame.shape[:2]
     side = min(height, width)
     left = (width - side) // 2
-    small = cv2.resize(frame[:side, left : left + side], (280, 280))
-    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 45])[1].tobytes()
+    return jpeg(frame[:side, left : left + side])
