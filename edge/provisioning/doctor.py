@@ -36,6 +36,7 @@ class Name(Enum):
     LIGHT = "light"
     SELF_MATCH = "self-match"
     MODELS = "models"
+    UPDATES = "updates"
     KEYS = "keys"
     CERTIFICATE = "certificate"
     CLOCK = "clock"
@@ -233,6 +234,34 @@ def models(name: str, version: str, digest: bytes, in_force: bytes | None) -> Ch
     if in_force is not None and in_force != digest:
         return Check(Name.MODELS, Verdict.WARN, "restart", {**measured, "in_force": in_force.hex()})
     return Check(Name.MODELS, Verdict.PASS, "good", measured)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesSeen:
+    """`refused`: why the last update was not taken; `unfetched`: why the uplink brought none."""
+
+    offered: bool  # whether this terminal has a root to check updates by
+    release: int  # in force; 0 before the first
+    on_trial: bool
+    refused: str | None
+    unfetched: str | None
+    expired: bool
+
+
+def updates(seen: UpdatesSeen) -> Check:
+    """Nothing here stops the service: the pack in force goes on."""
+    measured: dict[str, Measured] = {"release": seen.release}
+    if seen.refused is not None:
+        return Check(Name.UPDATES, Verdict.WARN, "refused", {**measured, "why": seen.refused})
+    if seen.expired:
+        return Check(Name.UPDATES, Verdict.WARN, "expired", measured)
+    if seen.unfetched is not None:
+        return Check(Name.UPDATES, Verdict.WARN, "not-fetched", {**measured, "why": seen.unfetched})
+    if seen.on_trial:
+        return Check(Name.UPDATES, Verdict.PASS, "on-trial", measured)
+    if not seen.offered:
+        return Check(Name.UPDATES, Verdict.SKIP, "none")
+    return Check(Name.UPDATES, Verdict.PASS, "good", measured)
 
 
 def keys(*, hardware: bool, carrier_keys: int) -> Check:

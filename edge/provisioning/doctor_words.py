@@ -33,6 +33,7 @@ TITLES = {
     Name.LIGHT: Words("Light at the face", "脸部位置的光线"),
     Name.SELF_MATCH: Words("Reference portrait", "参考人像比对"),
     Name.MODELS: Words("Models", "识别模型"),
+    Name.UPDATES: Words("Updates", "更新"),
     Name.KEYS: Words("Keys", "密钥"),
     Name.CERTIFICATE: Words("Certificate", "证书"),
     Name.CLOCK: Words("Clock", "时钟"),
@@ -222,6 +223,32 @@ _WORDS: dict[Name, dict[str, _Entry]] = {
             "{pack} 完整，但终端仍在使用另一个版本。",
             "Restart the terminal.",
             "请重启终端。",
+        ),
+    },
+    Name.UPDATES: {
+        "good": ("Release {release} is in force.", "已启用版本 {release}。"),
+        "none": ("This carrier offers no updates.", "该运营商未提供更新。"),
+        "on-trial": (
+            "Release {release} is in force, a newer pack is on trial.",
+            "已启用版本 {release}，新的识别模型正在试用。",
+        ),
+        "refused": (
+            "The last update was refused: {why}",
+            "上次更新被拒绝：{why}",
+            "Tell the carrier; the models in force go on working.",
+            "请告知运营商；现用的识别模型继续工作。",
+        ),
+        "expired": (
+            "The carrier's signatures for updates have run out; release {release} goes on working.",
+            "运营商的更新签名已过期；版本 {release} 继续工作。",
+            "Check the clock. If it is right, the carrier must sign anew.",
+            "请检查时钟；若时钟正确，需由运营商重新签名。",
+        ),
+        "not-fetched": (
+            "No update could be fetched: {why}",
+            "无法获取更新：{why}",
+            "Check the network, or bring updates on a USB stick.",
+            "请检查网络，或用 U 盘安装更新。",
         ),
     },
     Name.KEYS: {

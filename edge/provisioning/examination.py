@@ -38,6 +38,7 @@ class _Job:
 
 _JOBS = (
     _Job((Name.MODELS,), probe.models, 20.0),
+    _Job((Name.UPDATES,), probe.updates, 5.0),
     _Job((Name.KEYS,), probe.keys, 10.0),
     _Job((Name.CERTIFICATE,), probe.certificate, 6.0),
     _Job((Name.DISK, Name.WEAR), probe.storage, 10.0),

@@ -17,7 +17,7 @@ from edge.config import Settings
 from edge.drivers.board import BoardHealth, read_health
 from edge.drivers.camera import FrameSource
 from edge.drivers.storage import read_room, read_wear
-from edge.errors import JournalError, VouchError
+from edge.errors import JournalError, UpdateError, VouchError
 from edge.evidence.journal import RESERVE_BYTES, Journal
 from edge.evidence.messages import CarrierKeys
 from edge.evidence.signer import Signer, load_private_key
@@ -25,6 +25,8 @@ from edge.ipc import Papers
 from edge.provisioning import doctor
 from edge.provisioning.camera_checks import Looks
 from edge.provisioning.doctor import Check, Name, RoundTrip
+from edge.updates import report
+from edge.updates.shelf import Shelf
 from edge.vision.inspection import inspect_pack
 from edge.vision.pack import Pack
 
@@ -58,6 +60,25 @@ def models(instruments: Instruments) -> list[Check]:
     except VouchError as exc:
         return [doctor.fault(Name.MODELS, exc.message)]
     return [doctor.models(pack.manifest.name, pack.manifest.version, pack.digest, instruments.pack_digest)]
+
+
+def updates(instruments: Instruments) -> list[Check]:
+    """The shelf's record, and the uplink's report in the spool."""
+    settings = instruments.settings
+    try:
+        state = Shelf(settings.state_dir / "packs", settings.pack_dir).state()
+    except UpdateError as exc:
+        return [doctor.fault(Name.UPDATES, exc.message)]
+    fetched = report.read(settings.updates.spool) if settings.updates is not None else None
+    seen = doctor.UpdatesSeen(
+        offered=settings.updates is not None,
+        release=state.release,
+        on_trial=state.trial is not None,
+        refused=state.refused.why if state.refused is not None else None,
+        unfetched=fetched.why if fetched is not None and fetched.fault is not None else None,
+        expired=state.expires_s is not None and state.expires_s < instruments.clock.utc(),
+    )
+    return [doctor.updates(seen)]
 
 
 def keys(instruments: Instruments) -> list[Check]:

@@ -32,19 +32,18 @@ _WHY_LIMIT = 120
 class Updating:
     """One terminal's view of its shelf. Not thread-safe: the terminal's own thread calls it."""
 
-    def __init__(self, settings: Settings, pack: Pack, state: State, started_s: float) -> None:
+    def __init__(self, settings: Settings, state: State, started_s: float) -> None:
         """Use `open_vision`. `started_s`: monotonic."""
         self._settings = settings
         self._shelf = shelf_of(settings)
-        self._pack = pack
         self._state = state
+        self._loaded = _wanted(state)
         self._started_s = started_s
         self._child: subprocess.Popen[bytes] | None = None
         self._child_end_s = 0.0
         self._seen: tuple[bytes, float] | None = None
         self._next_look_s = started_s + LOOK_EACH_S
         self._offered: str | None = None
-        self._given_up = False
         self._log = Log("terminal.updates")
         if state.trial is not None:
             self._log.info("pack-on-trial", release=state.trial.release, start=state.trial.starts)
@@ -53,13 +52,12 @@ class Updating:
     def on_trial(self) -> bool:
         """Whether the pack that we work with has yet to prove itself."""
         trial = self._state.trial
-        return trial is not None and trial.pack == self._pack.digest.hex()
+        return trial is not None and trial.pack == self._loaded
 
     @property
     def wants_restart(self) -> bool:
         """Whether another pack waits for a start of ours; only to be followed while nobody stands before the camera."""
-        trial = self._state.trial
-        return self._given_up or (trial is not None and trial.pack != self._pack.digest.hex())
+        return _wanted(self._state) != self._loaded
 
     def turn(self, now: float, *, idle: bool, in_service: bool, policy: Policy) -> None:
         """Now and then: end the child's work, look for new ones, and confirm a pack that has served long enough."""
@@ -83,7 +81,6 @@ class Updating:
         if not self.on_trial:
             return False
         self._change(lambda state: ended(state, UpdateFault.PACK, why))
-        self._given_up = True
         self._log.error("pack-given-up", why=why)
         return True
 
@@ -174,6 +171,11 @@ class Updating:
             self._child.wait()
 
 
+def _wanted(state: State) -> str | None:
+    """The pack that a start with this record takes; None is the firmware's own."""
+    return state.trial.pack if state.trial is not None else state.pack
+
+
 def shelf_of(settings: Settings) -> Shelf:
     """The packs of this terminal."""
     return Shelf(settings.state_dir / "packs", settings.pack_dir)
@@ -206,4 +208,4 @@ def open_vision(settings: Settings, started_s: float) -> tuple[Pack, Pipeline, U
         return Pipeline(pack, threads=settings.threads)
 
     pack, vision, state = shelf.begin(opened)
-    return pack, vision, Updating(settings, pack, state, started_s)
+    return pack, vision, Updating(settings, state, started_s)

@@ -28,7 +28,16 @@ from edge.errors import UpdateError, UpdateFault
 from edge.updates import report
 from edge.updates.release import RELEASE_LIMIT, RELEASE_TARGET, Release, parse_release
 from edge.updates.report import Report
-from edge.updates.repository import METADATA, TARGETS, TIMESTAMP, Fetcher, Repository, stored_name, translated
+from edge.updates.repository import (
+    METADATA,
+    TARGETS,
+    TIMESTAMP,
+    Fetcher,
+    Repository,
+    stored_name,
+    translated,
+    trusted_root,
+)
 
 _TARGET_LIMIT = 32_000_000  # bytes, as of a pack's model
 _CHUNK = 65_536
@@ -81,23 +90,12 @@ def check(settings: Settings, utc_s: int) -> Release:
             todo="name [updates] url and root in terminal.toml, or bring updates on a stick",
         )
     try:
-        release = fetch(updates.url, _root(updates.root), settings.uplink, updates.spool)
+        release = fetch(updates.url, trusted_root(updates.root), settings.uplink, updates.spool)
     except UpdateError as exc:
         report.leave(updates.spool, Report(utc_s, None, exc.fault, exc.message))
         raise
     report.leave(updates.spool, Report(utc_s, release.release, None, ""))
     return release
-
-
-def _root(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise UpdateError(
-            UpdateFault.STATE,
-            f"the trusted root {path} cannot be read: {exc.strerror}",
-            todo="enrol this terminal again",
-        ) from exc
 
 
 def _into(spool: Path, repository: Repository, name: str, limit: int) -> Path:

@@ -37,7 +37,7 @@ from edge.updates.release import (
     Release,
     parse_release,
 )
-from edge.updates.repository import FolderFetcher, Repository
+from edge.updates.repository import FolderFetcher, Repository, trusted_root
 from edge.updates.shelf import Refusal, Shelf, State
 from edge.vision.inspection import inspect_pack
 from edge.vision.pack import MANIFEST_NAME, MODEL_LIMIT, Pack
@@ -93,7 +93,7 @@ def _install(job: Job, shelf: Shelf, folder: Path, again: bool, self_test: SelfT
     state = shelf.state()
     shelf.sweep()
     with shelf.staging() as scratch:
-        repository = Repository(_root(job.root), shelf.trust, FolderFetcher(folder, scratch))
+        repository = Repository(trusted_root(job.root), shelf.trust, FolderFetcher(folder, scratch))
         repository.refresh()  # 1
         expires_s = repository.expires_s()
         release = parse_release(repository.read(RELEASE_TARGET, RELEASE_LIMIT, scratch))  # 2
@@ -213,19 +213,11 @@ def _noted(state: State, expires_s: int | None) -> State:
 
 
 def _in_force(state: State, release: Release, policy: str | None, expires_s: int | None) -> State:
-    change = {"release": max(state.release, release.release), "refused": None, "expires_s": expires_s}
-    return state.model_copy(update={**change, "policy": policy or state.policy})
-
-
-def _root(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise UpdateError(
-            UpdateFault.STATE,
-            f"the trusted root {path} cannot be read: {exc.strerror}",
-            todo="enrol again, or put the carrier's root.json there",
-        ) from exc
+    """A newer release than the one on trial, without a pack to try: the pack in force is the one it means."""
+    number, kept = max(state.release, release.release), policy or state.policy
+    return state.model_copy(
+        update={"release": number, "policy": kept, "trial": None, "refused": None, "expires_s": expires_s}
+    )
 
 
 def _files(pack: Pack) -> list[str]:

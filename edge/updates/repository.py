@@ -161,6 +161,18 @@ class Repository:
         return expiry(self._state)
 
 
+def trusted_root(path: Path) -> bytes:
+    """The root that came with the enrolment, as it lies on the disk; UpdateError (STATE) where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise UpdateError(
+            UpdateFault.STATE,
+            f"the trusted root {path} cannot be read: {exc.strerror}",
+            todo="enrol again, or put the carrier's root.json there",
+        ) from exc
+
+
 def stored_name(target: TargetFile) -> str:
     """Where a repository keeps it below targets/: the hash goes before the name, so that versions lie side by side."""
     folder, slash, name = target.path.rpartition("/")

@@ -75,6 +75,16 @@ def test_a_release_of_the_pack_in_force_needs_no_trial(world: World) -> None:
     assert (world.state.pack, world.state.release) == (None, 1)
 
 
+def test_a_newer_release_of_the_pack_in_force_ends_the_trial_of_another(world: World) -> None:
+    world.publish(1)
+    world.take()
+    assert world.start() == "1.1"
+    world.publish(0)
+    assert world.take() is Outcome.IN_FORCE
+    assert world.start() == "1.0"
+    assert (world.state.trial, world.state.release) == (None, 2)
+
+
 def test_a_tampered_model_is_refused(world: World) -> None:
     world.publish(1)
     path = the(world.repository.folder, "targets/pack/*.embedder.tflite")

@@ -31,7 +31,15 @@ def at(fps: float, seconds: float = 3.0) -> list[float]:
     return [i / fps for i in range(int(fps * seconds))]
 
 
+UPDATED = doctor.UpdatesSeen(offered=True, release=3, on_trial=False, refused=None, unfetched=None, expired=False)
+
 STORIES = {
+    "a release in force": (lambda: doctor.updates(UPDATED), Verdict.PASS),
+    "a pack on trial": (lambda: doctor.updates(replace(UPDATED, on_trial=True)), Verdict.PASS),
+    "a carrier without updates": (lambda: doctor.updates(replace(UPDATED, offered=False)), Verdict.SKIP),
+    "a refused update": (lambda: doctor.updates(replace(UPDATED, refused="self-test", expired=True)), Verdict.WARN),
+    "signatures that ran out": (lambda: doctor.updates(replace(UPDATED, expired=True)), Verdict.WARN),
+    "no way to the updates": (lambda: doctor.updates(replace(UPDATED, unfetched="nobody answers")), Verdict.WARN),
     "thirty frames a second": (lambda: doctor.frames(at(30), 30), Verdict.PASS),
     "a camera in the dark": (lambda: doctor.frames(at(12), 30), Verdict.WARN),
     "too slow for a blink": (lambda: doctor.frames(at(8), 30), Verdict.FAIL),
