@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,12 @@ def files(place: Place) -> dict[str, str]:
         "[Service]\nExecStart=\n"
         f"ExecStart=/opt/vouch/bin/vouch-sim terminal --config /etc/vouch/terminal.toml person:{PERSON}\n"
         "MemoryMax=2G\nTimeoutStartSec=300\nWatchdogSec=30\n"
+    )
+    # No display and no logind here: the compositor draws into memory; sandbox, network and browser are the shipped unit's.
+    found[f"{system}/vouch-kiosk.service.d/headless.conf"] = (
+        "[Unit]\nConditionPathExists=\nConflicts=\n[Service]\nPAMName=\nTTYPath=\nTTYReset=no\nTTYVHangup=no\n"
+        "TTYVTDisallocate=no\nUtmpIdentifier=\nStandardInput=null\nEnvironment=WLR_BACKENDS=headless "
+        "WLR_LIBINPUT_NO_DEVICES=1 WLR_RENDERER=pixman XDG_RUNTIME_DIR=/run/vouch-kiosk\n"
     )
     found["/etc/systemd/journald.conf.d/test.conf"] = "[Journal]\nStorage=volatile\n"
     for name in ("vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.service"):
@@ -233,3 +240,41 @@ def test_a_terminal_that_hangs_is_killed_by_the_watchdog_and_comes_back(box: Box
     box.machine.until("vouch-terminal.service", "active", 300)
     assert box.machine.pid("vouch-terminal.service") != before
     assert "Watchdog timeout" in box.machine.journal("vouch-terminal.service")
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("cage", "Xwayland", "chromium"))),
+    reason="cage, xwayland and chromium are not all installed",
+)
+def test_the_browser_runs_in_its_unit_sandboxes_its_renderers_and_is_at_the_page(box: Box) -> None:
+    box.machine.run("systemctl", "start", "vouch-kiosk.service")
+    until(lambda: established(box.machine.pid("vouch-kiosk.service"), 8080) > 0, 180)
+    outside = Path(f"/proc/{box.machine.init}/ns/user").readlink()
+    renderers = [
+        path for path in Path("/proc").glob("[0-9]*") if is_renderer(path, box.machine.pid("vouch-kiosk.service"))
+    ]
+    assert renderers
+    for renderer in renderers:
+        assert (renderer / "ns/user").readlink() != outside
+        assert "Seccomp:\t2" in (renderer / "status").read_text()
+    assert box.machine.show("vouch-kiosk.service", "NRestarts") == "0"
+    box.machine.run("systemctl", "stop", "vouch-kiosk.service")
+
+
+def established(pid: int, port: int) -> int:
+    """Open connections to a port in the network of a process."""
+    if pid == 0:
+        return 0
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[2].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
+
+
+def is_renderer(proc: Path, kiosk: int) -> bool:
+    """Whether this is a renderer of the browser in the kiosk's control group."""
+    try:
+        return (
+            b"--type=renderer" in (proc / "cmdline").read_bytes()
+            and (proc / "cgroup").read_text() == Path(f"/proc/{kiosk}/cgroup").read_text()
+        )
+    except OSError:
+        return False
