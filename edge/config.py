@@ -57,6 +57,7 @@ class KeySettings(_Settings):
 class KioskSettings(_Settings):
     host: str = Field(default="127.0.0.1", pattern=r"^(127\.0\.0\.1|::1)$")
     port: int = Field(default=8080, ge=0, le=65535)
+    language: str = Field(default="en", pattern=r"^(en|zh)$")  # what the page begins with; anybody may switch
 
 
 class TechnicianSettings(_Settings):

@@ -29,6 +29,7 @@ class Up(Enum):
     RESULT = "result"
     STATUS = "status"
     AUDIT = "audit"
+    REQUEST = "request"  # begin an order, send tickets
 
 
 class Down(Enum):

@@ -125,6 +125,7 @@ def longest_claims() -> Claims:
             secure_boot=True,
             id_commitment=bytes(32),
             clerk=bytes(32),
+            order_commitment=bytes(16),
         ),
         cti=bytes(16),
         counter=most,

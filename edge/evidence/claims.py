@@ -6,6 +6,7 @@ Pixels and templates stop before this file: nothing that it takes has a field fo
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -21,6 +22,7 @@ _UEID_RANDOM = 0x01  # UEID type RAND, RFC 9711 section 4.2.1
 _BAND_MAX = 7
 _ROWS_MAX = 16  # challenges or reasons in one result: what keeps a result below 1 KB
 DIGEST_SIZE = 32
+_ORDER_TAG_SIZE = 16  # HMAC 256/128
 
 
 class Label(IntEnum):
@@ -57,9 +59,10 @@ class Label(IntEnum):
     REASONS = -70015
     MODE = -70016
     FRESH = -70017
+    ORDER_COMMITMENT = -70018
 
 
-_OPTIONAL = frozenset({Label.OEMBOOT, Label.ID_COMMITMENT, Label.CLERK, Label.REASONS})
+_OPTIONAL = frozenset({Label.OEMBOOT, Label.ID_COMMITMENT, Label.CLERK, Label.REASONS, Label.ORDER_COMMITMENT})
 _REQUIRED = frozenset(Label) - _OPTIONAL
 
 
@@ -131,6 +134,7 @@ class TerminalContext:
     secure_boot: bool | None = None
     id_commitment: bytes | None = None  # 32, HMAC-SHA-256 over document number and type
     clerk: bytes | None = None  # 8..32, pseudonym
+    order_commitment: bytes | None = None  # 16, see order_commitment()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +181,7 @@ class Claims:
     reasons: tuple[Reason, ...]
     mode: Mode
     fresh: Fresh
+    order_commitment: bytes | None = None
 
 
 def build(
@@ -228,12 +233,27 @@ def build(
         reasons=result.reasons[:_ROWS_MAX],
         mode=context.mode,
         fresh=context.fresh,
+        order_commitment=context.order_commitment,
     )
 
 
 def transcript_hash(challenge: bytes, steps: tuple[str, ...]) -> bytes:
     """SHA-256 over the challenge's payload as signed, then the step log as canonical CBOR array of text."""
     return hashlib.sha256(challenge + cbor.encode(list(steps))).digest()
+
+
+def order_commitment(nonce: bytes, order: str) -> bytes:
+    """Claim -70018: whoever knows the order number and the nonce can check it; the number itself does not travel."""
+    return hmac.digest(nonce, order.encode(), "sha256")[:_ORDER_TAG_SIZE]
+
+
+def clerk_pseudonym(site: str, number: str) -> bytes:
+    """Claim -70014: 16 bytes that the shop can compute from a staff number and nobody reads a number from at sight.
+
+    Staff numbers are short: whoever has a list of them can try them all. It is a pseudonym, no secret, and no proof of
+    who typed it.
+    """
+    return hmac.digest(b"vouch/clerk/1", f"{site}\0{number}".encode(), "sha256")[:16]
 
 
 def encode(claims: Claims) -> bytes:
@@ -256,6 +276,7 @@ def _to_map(claims: Claims) -> dict[int, Any]:
         Label.ID_COMMITMENT: None if claims.id_commitment is None else [1, claims.id_commitment],
         Label.CLERK: claims.clerk,
         Label.REASONS: [int(reason) for reason in claims.reasons] or None,
+        Label.ORDER_COMMITMENT: None if claims.order_commitment is None else [1, claims.order_commitment],
     }
     required: dict[int, Any] = {
         Label.IAT: claims.iat,
@@ -345,11 +366,12 @@ def _from_map(fields: dict[int, Any]) -> Claims:
         consent_at_s=uint(consent_at, "consent time"),
         clock_state=member(ClockState, clock, "clock state"),
         clock_error_s=uint(clock_error, "clock error"),
-        id_commitment=_id_commitment(fields[Label.ID_COMMITMENT]) if Label.ID_COMMITMENT in fields else None,
+        id_commitment=_commitment(fields, Label.ID_COMMITMENT, "id-commit", DIGEST_SIZE),
         clerk=octets(fields[Label.CLERK], "clerk", 8, 32) if Label.CLERK in fields else None,
         reasons=_reasons(fields),
         mode=member(Mode, fields[Label.MODE], "mode"),
         fresh=member(Fresh, fields[Label.FRESH], "fresh"),
+        order_commitment=_commitment(fields, Label.ORDER_COMMITMENT, "order-commit", _ORDER_TAG_SIZE),
     )
 
 
@@ -371,10 +393,12 @@ def _challenge(value: object) -> ChallengeRecord:
     return ChallengeRecord(member(ChallengeKind, kind, "challenge kind"), truth(ok, "challenge ok"))
 
 
-def _id_commitment(value: object) -> bytes:
-    algorithm, tag = items(value, "id-commit", 2)
-    uint(algorithm, "id-commit algorithm", 1, 1)
-    return octets(tag, "id-commit", DIGEST_SIZE)
+def _commitment(fields: dict[int, Any], label: Label, what: str, size: int) -> bytes | None:
+    if label not in fields:
+        return None
+    algorithm, tag = items(fields[label], what, 2)
+    uint(algorithm, f"{what} algorithm", 1, 1)
+    return octets(tag, what, size)
 
 
 def _reasons(fields: dict[int, Any]) -> tuple[Reason, ...]:

@@ -1,4 +1,4 @@
-"""What must never be lost or told twice: results until the carrier's receipt, their chain, spent nonces, policy.
+"""What must never be lost or told twice: results until the carrier's receipt, their chain, nonces, tickets, policy.
 
 SQLite, WAL, synchronous=FULL: what a method has returned is on the disk. What an envelope or a policy says, and which
 keys sign it, is not known here.
@@ -61,6 +61,13 @@ CREATE TABLE nonces (
 ) STRICT;
 """
 
+# Added later, and read by no older software: the version of the file stays.
+_TICKETS = """
+CREATE TABLE IF NOT EXISTS tickets (
+  seq INTEGER PRIMARY KEY, nonce BLOB NOT NULL UNIQUE, message BLOB NOT NULL, age_s INTEGER NOT NULL
+) STRICT
+"""
+
 _CHAIN = """
 SELECT ctr, first, cti, prev, digest, seal, envelope FROM results LEFT JOIN outbox USING (ctr) ORDER BY ctr
 """
@@ -114,6 +121,15 @@ class StoredPolicy:
 
     version: int
     message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A prefetched challenge that waits for a time without a link. Parse it again before it is used."""
+
+    nonce: bytes
+    message: bytes  # COSE_Sign1
+    age_s: int  # seconds since it came, as far as they were counted; see age_tickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +263,7 @@ class Journal:
     def spend_nonce(self, nonce: bytes, session_id: bytes) -> None:
         """Start of a session: mark the challenge's nonce as used, on the disk. EvidenceError when it was used before.
 
+        A ticket with this nonce is gone in the same transaction: it serves once, whatever happens next.
         The last max_rows nonces are kept. A challenge older than those would be noticed by the carrier, which takes one
         result for each nonce.
         """
@@ -257,7 +274,35 @@ class Journal:
                 "INSERT INTO nonces (nonce, session_id, boot_count) SELECT ?, ?, boot_count FROM state",
                 (nonce, session_id),
             )
+            db.execute("DELETE FROM tickets WHERE nonce = ?", (nonce,))
             db.execute("DELETE FROM nonces WHERE seq <= ?", ((cursor.lastrowid or 0) - self._max_rows,))
+
+    def store_ticket(self, nonce: bytes, message: bytes, *, limit: int) -> bool:
+        """Keep a verified ticket, on the disk. False when `limit` are here, or this one is here or was spent."""
+        with self._transaction() as db:
+            (held,) = db.execute("SELECT count(*) FROM tickets").fetchone()
+            if held >= limit or db.execute("SELECT 1 FROM nonces WHERE nonce = ?", (nonce,)).fetchone():
+                return False
+            cursor = db.execute(
+                "INSERT OR IGNORE INTO tickets (nonce, message, age_s) VALUES (?, ?, 0)", (nonce, message)
+            )
+            return cursor.rowcount == 1
+
+    def tickets(self) -> list[Ticket]:
+        """All that wait, the oldest first."""
+        with self._reading() as db:
+            found = db.execute("SELECT nonce, message, age_s FROM tickets ORDER BY seq").fetchall()
+        return [Ticket(*fields) for fields in found]
+
+    def age_tickets(self, seconds: int) -> None:
+        """Count time that has passed on the monotonic clock, so that a restart forgets little of it."""
+        with self._transaction() as db:
+            db.execute("UPDATE tickets SET age_s = age_s + ?", (seconds,))
+
+    def drop_ticket(self, nonce: bytes) -> None:
+        """Forget a ticket that is too old, or that the carrier's keys no longer cover."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM tickets WHERE nonce = ?", (nonce,))
 
     def boot(self) -> BootRecord:
         """The record of this start: the first call counts, later ones give the same."""
@@ -415,6 +460,7 @@ class Journal:
         with self._reading() as db:
             for pragma in _PRAGMAS:
                 db.execute(f"PRAGMA {pragma}").fetchall()
+            db.execute(_TICKETS)
         self.erase()  # what a cut has torn in the log must not meet the next cut
 
     def _check_version(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EvidenceError
-from edge.evidence import cbor, claims, cose, messages
+from edge.evidence import cbor, claims, cose, messages, requests
 from edge.session.decision import ChallengeRecord
 
 AADS: dict[str, bytes] = {
@@ -20,6 +20,7 @@ AADS: dict[str, bytes] = {
     "challenge": messages.CHALLENGE_AAD,
     "receipt": messages.RECEIPT_AAD,
     "policy": messages.POLICY_AAD,
+    "request": requests.REQUEST_AAD,
 }
 _TIMES = frozenset({"iat", "exp"})
 _LAST_YEAR_S = 253402300800  # 10000-01-01: datetime ends there
@@ -82,6 +83,7 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "challenge": messages.decode_challenge,
     "receipt": messages.decode_receipt,
     "policy": messages.decode_policy,
+    "request": requests.decode_request,
 }
 
 

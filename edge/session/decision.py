@@ -15,6 +15,7 @@ class Outcome(IntEnum):
     INCONCLUSIVE = 4
     CANCELLED = 5
     ERROR = 6
+    STAFF_ASSISTED = 7  # a member of staff compared person and document by eye; the terminal did not
 
 
 class CheckOutcome(IntEnum):
@@ -61,6 +62,10 @@ class Reason(IntEnum):
     CHALLENGE_EXPIRED = 19
     CLERK_CANCELLED = 20
     INTERNAL = 21
+    # Why a member of staff took over; beside STAFF_ASSIST:
+    MOVEMENT_NOT_POSSIBLE = 22  # the person cannot do any of the movements that are left
+    HELP_ASKED = 23  # the person chose it
+    CLERK_CALLED = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ def decide(evidence: Evidence, policy: Policy) -> SessionResult:
 
     1. People end a session: cancelled or refused says so, whatever else was seen.
     2. An attack that was seen is a liveness failure, however the session ended.
-    3. What ended the session early (camera, time, attempts) stands.
+    3. What ended the session early (camera, time, attempts, a member of staff) stands.
     4. Every required challenge was answered, as many as the policy asks for, and the attack check passed; else
        nothing can be said.
     5. There is a comparison score; else nothing can be said.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.session import challenge, pad
-from edge.session.challenge import DEPTH_KINDS, SMALL_KINDS, Baseline, Recogniser, Stage
-from edge.session.comparison import Template, compare, match_band, mean_template
+from edge.session.challenge import DEPTH_KINDS, SMALL_KINDS, Recogniser, Stage
+from edge.session.comparison import compare, match_band, mean_template
 from edge.session.decision import (
     ChallengeKind,
     ChallengeRecord,
@@ -21,21 +19,78 @@ from edge.session.decision import (
     Ending,
     Evidence,
     Outcome,
-    Policy,
     Reason,
-    SessionResult,
     decide,
 )
 from edge.session.geometry import turn_relief
 from edge.session.observation import FaceSeen, Observation
 from edge.session.pad import PadEvidence, SensorSample
 from edge.session.quality import Guidance, Steady, gate, usable_face
+from edge.session.state import (
+    Begin,
+    CallStaff,
+    CameraLost,
+    Cancel,
+    CannotDo,
+    Conclude,
+    Consent,
+    Effect,
+    Event,
+    MoreTime,
+    Phase,
+    Probe,
+    ReferenceReady,
+    ReferenceUnusable,
+    Screen,
+    Seen,
+    SensorRun,
+    SessionMeasures,
+    SetExposure,
+    Show,
+    StaffAnswer,
+    State,
+    Tick,
+)
+
+__all__ = [  # whoever plays a session speaks of its events and screens through this file
+    "Begin",
+    "CallStaff",
+    "CameraLost",
+    "Cancel",
+    "CannotDo",
+    "Conclude",
+    "Consent",
+    "Effect",
+    "Event",
+    "MoreTime",
+    "Phase",
+    "ReferenceReady",
+    "ReferenceUnusable",
+    "Screen",
+    "Seen",
+    "SessionMeasures",
+    "SetExposure",
+    "Show",
+    "StaffAnswer",
+    "State",
+    "Tick",
+    "initial",
+    "measures",
+    "step",
+    "wants_bona_fide",
+    "wants_template",
+]
+
 
 # People need longer to read the consent text and to find their document than to move their head; the policy's session
 # time runs from the moment the camera looks for a face.
 CONSENT_TIMEOUT_S = 60.0
 DOCUMENT_TIMEOUT_S = 60.0
 CHECKING_TIMEOUT_S = 4.0
+ASSIST_TIMEOUT_S = 180.0  # a clerk has to come and look at a document
+# WCAG 2.2, success criterion 2.2.1: the end of a time limit is told 20 s ahead, and it can be moved ten times.
+TOLD_AHEAD_S = 20.0
+MAX_EXTENSIONS = 10
 
 POSITION_HOLD_S = 0.8  # of good frames: the baseline
 POSITION_MIN_FRAMES = 5
@@ -60,184 +115,6 @@ MAX_SENSOR = 120
 MAX_LOG = 64
 
 SHOW_EACH_S = 1 / 12
-
-
-class Phase(Enum):
-    """Where a session stands; also what the kiosk page shows."""
-
-    IDLE = "idle"
-    CONSENT = "consent"
-    DOCUMENT = "document"  # waiting for the reference portrait
-    POSITION = "position"  # face into the oval, baseline is measured
-    CHALLENGE = "challenge"
-    CHECKING = "checking"
-    DONE = "done"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Begin:
-    """A verified challenge of the carrier starts a session. `match_threshold` is the pack's for the policy's FMR."""
-
-    nonce: bytes
-    policy: Policy
-    match_threshold: float
-    mirrored_sides: bool = False
-    exposure_control: bool = False  # whether the source obeys exposure steps
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    given: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceReady:
-    """The document portrait's template."""
-
-    template: Template
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceUnusable:
-    several_faces: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    observation: Observation
-
-
-@dataclass(frozen=True, slots=True)
-class CannotDo:
-    """The person says that this movement is not possible for them: another of equal strength follows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    by_clerk: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CameraLost:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passes without a frame."""
-
-
-Event = Begin | Consent | ReferenceReady | ReferenceUnusable | Seen | CannotDo | Cancel | CameraLost | Tick
-
-
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """What the person should see now. Words, pictures and languages belong to the kiosk."""
-
-    phase: Phase
-    guidance: str | None = None  # value of quality.Guidance
-    action: ChallengeKind | None = None
-    step: int = 0  # of the challenge plan, from 1
-    steps: int = 0
-    progress: float = 0.0  # of the current action or phase, 0..1
-    time_left_s: float | None = None
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    screen: Screen
-
-
-@dataclass(frozen=True, slots=True)
-class SetExposure:
-    """Ask the source for this exposure relative to its automatic value (1.0 hands it back)."""
-
-    factor: float
-
-
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    result: SessionResult
-
-
-Effect = Show | SetExposure | Conclude
-
-
-@dataclass(frozen=True, slots=True)
-class SessionMeasures:
-    """Scores for the developer at the simulator; never a part of the result, never sent."""
-
-    score: float | None = None
-    match_threshold: float | None = None
-    passive: float | None = None
-    relief: float | None = None
-    continuity: float | None = None
-    injection: CheckOutcome = CheckOutcome.NOT_RUN
-    duration_s: float = 0.0  # from the first camera frame on
-    failures: tuple[Reason, ...] = ()
-    margins: tuple[tuple[Reason, float | None], ...] = ()  # of every cue of the attack check: passes from 1 on
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Probe:
-    """A good frontal template and how good its frame was."""
-
-    template: Template
-    quality: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SensorRun:
-    """The exposure steps under way: `index` of the plan's exposures, asked for at `since_s` (time of that frame)."""
-
-    index: int
-    since_s: float
-    since_frame: int
-    reference: float | None  # exposure times gain before the first step
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """Everything a session remembers; made by `initial` and `step` only. DONE holds no face, template or nonce."""
-
-    phase: Phase = Phase.IDLE
-    begin: Begin | None = None
-    begun_s: float = 0.0  # clock of `now`, like every *_at_s and deadline here
-    deadline_s: float = float("inf")
-    camera_at_s: float | None = None
-    consent_given: bool = False
-    consent_at_s: float = 0.0
-    reference: Template | None = None
-    last: Observation | None = None
-    steady: Steady = field(default=Steady())
-    # POSITION; times are frame timestamps
-    faces: tuple[FaceSeen, ...] = ()
-    good_s: float = 0.0
-    last_good_s: float | None = None
-    sensor: SensorRun | None = None
-    # CHALLENGE
-    plan: challenge.Plan | None = None
-    baseline: Baseline | None = None
-    index: int = 0
-    recogniser: Recogniser | None = None
-    asked: tuple[ChallengeKind, ...] = ()  # what each step of the plan asks for in the end
-    cannot: frozenset[ChallengeKind] = frozenset()
-    failures: tuple[Reason, ...] = ()
-    replacements: int = 0
-    track: tuple[npt.NDArray[np.float32], ...] = ()
-    turned: tuple[Template, ...] = ()
-    # CHECKING
-    checking_since_s: float | None = None
-    # what the decision is made from
-    pad: PadEvidence = field(default=PadEvidence())
-    probes: tuple[Probe, ...] = ()
-    last_template_s: float = float("-inf")
-    last_passive_s: float = float("-inf")
-    log: tuple[str, ...] = ()
-    shown: Screen | None = None
-    shown_at_s: float = float("-inf")
-    scores: SessionMeasures | None = None
 
 
 Result = tuple[State, tuple[Effect, ...]]
@@ -309,7 +186,12 @@ def _consent(state: State, event: Consent, now: float) -> Result:
         ending = Ending(Outcome.CANCELLED, (Reason.CONSENT_REFUSED,))
         return _conclude(replace(state, consent_at_s=now), ending, now)
     given = replace(
-        state, phase=Phase.DOCUMENT, consent_given=True, consent_at_s=now, deadline_s=now + DOCUMENT_TIMEOUT_S
+        state,
+        phase=Phase.DOCUMENT,
+        consent_given=True,
+        consent_at_s=now,
+        deadline_s=now + DOCUMENT_TIMEOUT_S,
+        extensions=0,
     )
     return _show(_logged(given, "consent", now), now)
 
@@ -324,6 +206,7 @@ def _reference(state: State, event: ReferenceReady, now: float) -> Result:
         reference=event.template,
         camera_at_s=now,
         deadline_s=now + policy.session_timeout_ms / 1000,
+        extensions=0,
     )
     return _show(_logged(ready, "position", now), now)
 
@@ -331,6 +214,58 @@ def _reference(state: State, event: ReferenceReady, now: float) -> Result:
 def _no_reference(state: State, event: ReferenceUnusable, now: float) -> Result:
     reason = Reason.PORTRAIT_SEVERAL_FACES if event.several_faces else Reason.PORTRAIT_UNUSABLE
     return _conclude(state, Ending(Outcome.INCONCLUSIVE, (reason,)), now)
+
+
+# --- help and time ----------------------------------------------------------------------------------------------------
+
+
+def _call_staff(state: State, event: CallStaff, now: float) -> Result:
+    return _to_staff(state, Reason.CLERK_CALLED if event.by_clerk else Reason.HELP_ASKED, now)
+
+
+def _to_staff(state: State, why: Reason, now: float) -> Result:
+    """The camera rests; a member of staff takes over. What was seen before stays evidence: it cannot be undone."""
+    back = (SetExposure(1.0),) if state.sensor is not None else ()
+    waiting = replace(
+        state,
+        phase=Phase.ASSIST,
+        deadline_s=now + ASSIST_TIMEOUT_S,
+        extensions=0,
+        assist_reason=why,
+        sensor=None,
+        recogniser=None,
+        steady=Steady(),
+    )
+    state, effects = _show(_logged(waiting, f"assist {why.name}", now), now)
+    return state, (*back, *effects)
+
+
+def _staff_answer(state: State, event: StaffAnswer, now: float) -> Result:
+    """A member of staff compared person and document, or says that it cannot be done. Never a match."""
+    outcome = Outcome.STAFF_ASSISTED if event.vouches else Outcome.INCONCLUSIVE
+    return _conclude(state, Ending(outcome, _assist_reasons(state)), now)
+
+
+def _assist_reasons(state: State) -> tuple[Reason, ...]:
+    return (Reason.STAFF_ASSIST,) if state.assist_reason is None else (Reason.STAFF_ASSIST, state.assist_reason)
+
+
+def _more_time(state: State, _event: MoreTime, now: float) -> Result:
+    if state.extensions >= MAX_EXTENSIONS or _told_left_s(state, now) is None:
+        return state, ()
+    allowed_s = {
+        Phase.CONSENT: CONSENT_TIMEOUT_S,
+        Phase.DOCUMENT: DOCUMENT_TIMEOUT_S,
+        Phase.ASSIST: ASSIST_TIMEOUT_S,
+    }.get(state.phase, _begun(state).policy.session_timeout_ms / 1000)
+    state = replace(state, deadline_s=now + allowed_s, extensions=state.extensions + 1)
+    return _show(_logged(state, "more time", now), now)
+
+
+def _told_left_s(state: State, now: float) -> float | None:
+    """Seconds that are left, once so few are left that the person should be told; None before."""
+    left_s = state.deadline_s - now
+    return max(0.0, left_s) if left_s <= TOLD_AHEAD_S else None
 
 
 # --- ends that can come at any time -----------------------------------------------------------------------------------
@@ -351,6 +286,7 @@ def _time_out(state: State, now: float) -> Result:
         Phase.POSITION: (_last_complaint(state),),
         Phase.CHALLENGE: (*state.failures, Reason.CHALLENGE_TIMEOUT),
         Phase.CHECKING: (_last_complaint(state),),
+        Phase.ASSIST: _assist_reasons(state),
     }.get(state.phase, ())
     return _conclude(state, Ending(Outcome.INCONCLUSIVE, (*reason, Reason.SESSION_TIMEOUT)), now)
 
@@ -472,7 +408,9 @@ def _asking(state: State, planned: challenge.Step, now: float, *, more_time: boo
     timeout_s = _begun(state).policy.action_timeout_ms / 1000 * (MORE_TIME if more_time else 1.0)
     asked = (*state.asked[: state.index], planned.kind, *state.asked[state.index + 1 :])
     recogniser = Recogniser(planned.kind, planned.delay_s, timeout_s)
-    state = replace(state, recogniser=recogniser, asked=asked, track=(), turned=())
+    # The session's time must not take back what the movement was given; it happens once a step and a kind at most.
+    deadline_s = state.deadline_s + timeout_s if more_time else state.deadline_s
+    state = replace(state, recogniser=recogniser, asked=asked, track=(), turned=(), deadline_s=deadline_s)
     return _logged(state, f"step {state.index + 1} {planned.kind.name}", now)
 
 
@@ -543,7 +481,7 @@ def _answered(state: State, r: Recogniser, now: float) -> Result:
     state = replace(state, index=state.index + 1, track=(), turned=())
     if state.index < len(state.asked):
         if _planned(state).steps[state.index].kind in state.cannot and not _choices(state):
-            return _conclude(state, Ending(Outcome.INCONCLUSIVE, (Reason.STAFF_ASSIST,)), now)
+            return _to_staff(state, Reason.MOVEMENT_NOT_POSSIBLE, now)
         return _show(_next_action(state, now), now)
     checking = replace(state, phase=Phase.CHECKING, recogniser=None, steady=Steady())
     return _show(_logged(checking, "checking", now), now)
@@ -589,7 +527,7 @@ def _cannot(state: State, _event: CannotDo, now: float) -> Result:
         return state, ()
     state = _logged(replace(state, cannot=state.cannot | {r.kind}), f"cannot {r.kind.name}", now)
     if not _choices(state):
-        return _conclude(state, Ending(Outcome.INCONCLUSIVE, (Reason.STAFF_ASSIST,)), now)
+        return _to_staff(state, Reason.MOVEMENT_NOT_POSSIBLE, now)
     return _show(_replaced(state, now, more_time=True), now)
 
 
@@ -717,7 +655,7 @@ def _score(state: State) -> float | None:
 
 def _show(state: State, now: float) -> Result:
     """Show what changed at once; mere progress at most twelve times a second."""
-    screen = _screen(state)
+    screen = _screen(state, now)
     before = state.shown
     if before is not None:
         same = replace(screen, progress=before.progress, time_left_s=before.time_left_s) == before
@@ -726,7 +664,7 @@ def _show(state: State, now: float) -> Result:
     return replace(state, shown=screen, shown_at_s=now), (Show(screen),)
 
 
-def _screen(state: State) -> Screen:
+def _screen(state: State, now: float) -> Screen:
     shown = state.steady.shown
     guidance = None if shown is None else shown.value
     r = state.recogniser
@@ -734,7 +672,7 @@ def _screen(state: State) -> Screen:
         progress = 1.0 if state.sensor is not None else min(1.0, state.good_s / POSITION_HOLD_S)
         if state.sensor is not None and guidance is None:
             guidance = Guidance.HOLD_STILL.value
-        return Screen(Phase.POSITION, guidance, progress=progress)
+        return Screen(Phase.POSITION, guidance, progress=progress, time_left_s=_told_left_s(state, now))
     if state.phase is Phase.CHALLENGE and r is not None:
         t_s = 0.0 if r.last_s is None else r.last_s
         return Screen(
@@ -747,7 +685,8 @@ def _screen(state: State) -> Screen:
             time_left_s=challenge.remaining_s(r, t_s),
         )
     progress = min(1.0, len(state.pad.end) / END_TEMPLATES) if state.phase is Phase.CHECKING else 0.0
-    return Screen(state.phase, guidance, progress=progress)
+    told = _told_left_s(state, now) if state.phase in _CAN_WAIT else None
+    return Screen(state.phase, guidance, progress=progress, time_left_s=told)
 
 
 def _logged(state: State, name: str, now: float) -> State:
@@ -769,6 +708,8 @@ def _planned(state: State) -> challenge.Plan:
     return state.plan
 
 
+_CAN_WAIT = (Phase.CONSENT, Phase.DOCUMENT, Phase.POSITION, Phase.ASSIST)  # phases whose time can be extended
+_RUNNING = (Phase.CONSENT, Phase.DOCUMENT, Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING)
 _ENDS: dict[type, Callable[[State, Any, float], Result]] = {Cancel: _cancel, CameraLost: _camera_lost, Tick: _tick}
 
 TRANSITIONS: MappingProxyType[tuple[Phase, type], Callable[[State, Any, float], Result]] = MappingProxyType(
@@ -781,10 +722,9 @@ TRANSITIONS: MappingProxyType[tuple[Phase, type], Callable[[State, Any, float], 
         (Phase.CHALLENGE, Seen): _in_order(_challenge),
         (Phase.CHALLENGE, CannotDo): _cannot,
         (Phase.CHECKING, Seen): _in_order(_checking),
-        **{
-            (phase, event): handler
-            for phase in (Phase.CONSENT, Phase.DOCUMENT, Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING)
-            for event, handler in _ENDS.items()
-        },
+        (Phase.ASSIST, StaffAnswer): _staff_answer,
+        **{(phase, CallStaff): _call_staff for phase in _RUNNING},
+        **{(phase, MoreTime): _more_time for phase in _CAN_WAIT},
+        **{(phase, event): handler for phase in (*_RUNNING, Phase.ASSIST) for event, handler in _ENDS.items()},
     }
 )

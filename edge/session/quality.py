@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from edge.session.geometry import eye_openness, face_unit
 from edge.session.observation import FaceSeen, Observation
 from edge.session.points import OVAL
+
+M = TypeVar("M", bound=Enum)
 
 
 class Guidance(Enum):
@@ -137,15 +140,18 @@ def _behaviour(seen: Observation, face: FaceSeen, previous: Observation | None) 
 
 
 @dataclass(frozen=True, slots=True)
-class Steady:
-    """Guidance as it is shown: changes seldom enough to be read. Times are frame timestamps, seconds."""
+class Steady(Generic[M]):
+    """A message as it is shown: changes seldom enough to be read. Times are frame timestamps, seconds.
 
-    shown: Guidance | None = None
+    For the guidance to the person, and for what is said of a document held to the camera.
+    """
+
+    shown: M | None = None
     shown_since_s: float = -1e9
-    candidate: Guidance | None = None
+    candidate: M | None = None
     candidate_since_s: float = -1e9
 
-    def then(self, wanted: Guidance | None, t_s: float) -> Steady:
+    def then(self, wanted: M | None, t_s: float) -> Steady[M]:
         """The next state when a frame at `t_s` asks for `wanted`."""
         candidate, since = self.candidate, self.candidate_since_s
         if wanted is not candidate:

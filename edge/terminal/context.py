@@ -40,6 +40,8 @@ def terminal_context(
     challenge_age_s: float,
     consent_text_digest: bytes,
     hardware_key: bool,
+    order_commitment: bytes | None = None,
+    clerk: bytes | None = None,
 ) -> TerminalContext:
     """`challenge_age_s`: monotonic seconds since the challenge arrived; it bounds the clock where nothing else does."""
     state, error_s = _clock_state(clock, challenge, challenge_age_s)
@@ -64,6 +66,8 @@ def terminal_context(
         session_id=challenge.session_id,
         nonce=challenge.nonce,
         consent_text_digest=consent_text_digest,
+        order_commitment=order_commitment,
+        clerk=clerk,
     )
 
 

@@ -42,7 +42,50 @@ class CannotPressed:
     """The person says that this movement is not possible for them."""
 
 
-Press = ConsentPressed | CancelPressed | CannotPressed
+@dataclass(frozen=True, slots=True)
+class MoreTimePressed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class HelpPressed:
+    """The person wants a member of staff, or the clerk takes over."""
+
+    by_clerk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StaffPressed:
+    """A member of staff answers for the staff-assisted path."""
+
+    vouches: bool  # whether person and document are the same to the eye
+    number: str  # the staff number, 1 to 32 letters and digits
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPressed:
+    """The clerk names an order."""
+
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPressed:
+    """The clerk wants the camera to look for an order's QR code, or no more."""
+
+    on: bool
+
+
+Press = (
+    ConsentPressed
+    | CancelPressed
+    | CannotPressed
+    | MoreTimePressed
+    | HelpPressed
+    | StaffPressed
+    | OrderPressed
+    | ScanPressed
+)
 
 
 class Service(Enum):
@@ -52,30 +95,57 @@ class Service(Enum):
     OUT_OF_SERVICE = "out-of-service"
 
 
+class DeskState(Enum):
+    """Where the clerk's order stands while no session runs."""
+
+    READY = "ready"
+    WRONG_CODE = "wrong-code"  # what was scanned or typed is no order number
+    ASKING = "asking"  # the carrier was asked for this order
+    NO_ANSWER = "no-answer"
+    NO_TICKET = "no-ticket"  # no link, and no ticket to begin without one
+
+
 class PersonOutcome(Enum):
     """All that the person is told."""
 
     VERIFIED = "verified"
     NOT_VERIFIED = "not-verified"  # staff helps; whatever the reason was
     CANCELLED = "cancelled"
+    STAFF_ASSISTED = "staff-assisted"
     ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A session that is over, as the clerk may quote it; in memory only."""
+
+    reference: str
+    outcome: PersonOutcome
+    order: str
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The page's whole state: a page that was just loaded needs nothing else."""
 
+    language: Language = Language.EN  # what the page begins with
     service: Service = Service.READY
     fault: str | None = None  # for the technician: a short word, no detail
     link: LinkState = LinkState.DOWN
     screen: Screen = Screen(Phase.IDLE)  # noqa: RUF009 - frozen
     card: CardView | None = None  # set while a card is awaited
     reference: str | None = None  # set with the outcome: what the person may quote
+    desk: DeskState = DeskState.READY
+    scanning: bool = False  # the camera looks for a QR code
+    order: str | None = None  # of the running session, or of the order that is asked for
+    tickets: int = 0  # how many sessions could begin without a link
+    finished: tuple[Finished, ...] = ()  # the newest first
 
     def to_json(self) -> str:
         screen = asdict(self.screen)
         screen.pop("outcome")
         action = self.screen.action
+        looks_at_things = self.card is not None or self.scanning
         return json.dumps(
             {
                 **screen,
@@ -83,14 +153,23 @@ class View:
                 "action": action.name.lower().replace("_", "-") if action else None,
                 "progress": round(self.screen.progress, 2),
                 "time_left_s": None if self.screen.time_left_s is None else round(self.screen.time_left_s, 1),
-                "outcome": _for_the_person(self.screen.outcome),
-                "preview": self.card is not None or self.screen.phase in _CAMERA_PHASES,
-                "mirrored": self.card is None,
+                "outcome": outcome.value if (outcome := for_the_person(self.screen.outcome)) else None,
+                "preview": looks_at_things or self.screen.phase in _CAMERA_PHASES,
+                "mirrored": not looks_at_things,
                 "card": self.card.value if self.card else None,
                 "reference": self.reference,
+                "language": self.language.value,
                 "service": self.service.value,
                 "fault": self.fault,
                 "link": self.link.name.lower().replace("_", "-"),
+                "desk": self.desk.value,
+                "scanning": self.scanning,
+                "order": self.order,
+                "tickets": self.tickets,
+                "finished": [
+                    {"reference": one.reference, "outcome": one.outcome.value, "order": one.order}
+                    for one in self.finished
+                ],
             }
         )
 
@@ -191,15 +270,18 @@ class Preview:
             self._small = None
 
 
-def _for_the_person(outcome: Outcome | None) -> str | None:
+def for_the_person(outcome: Outcome | None) -> PersonOutcome | None:
+    """All refusals are one: neither page nor clerk learns an attack from another face."""
     match outcome:
         case None:
             return None
         case Outcome.MATCH:
-            return PersonOutcome.VERIFIED.value
+            return PersonOutcome.VERIFIED
         case Outcome.CANCELLED:
-            return PersonOutcome.CANCELLED.value
+            return PersonOutcome.CANCELLED
+        case Outcome.STAFF_ASSISTED:
+            return PersonOutcome.STAFF_ASSISTED
         case Outcome.ERROR:
-            return PersonOutcome.ERROR.value
+            return PersonOutcome.ERROR
         case _:
-            return PersonOutcome.NOT_VERIFIED.value
+            return PersonOutcome.NOT_VERIFIED

@@ -1,4 +1,4 @@
-"""The kiosk page on loopback: serves the page, its state and the preview, and takes three kinds of press; no judgement.
+"""The kiosk page on loopback: serves the page, its state and the preview, and takes presses; no judgement.
 
 Only the browser on this machine talks to it; who else is refused, and how, is web.py's.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -19,16 +20,37 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edge.config import KioskSettings
-from edge.terminal.display import CancelPressed, CannotPressed, ConsentPressed, Display, Press, Preview
+from edge.evidence.requests import is_order_number
+from edge.terminal.display import (
+    CancelPressed,
+    CannotPressed,
+    ConsentPressed,
+    Display,
+    HelpPressed,
+    MoreTimePressed,
+    OrderPressed,
+    Press,
+    Preview,
+    ScanPressed,
+    StaffPressed,
+)
 from edge.terminal.texts import STATIC, Language, consent_text
 from edge.terminal.web import Guard, PageServer, file_answer, json_body, listening, loopback_hosts, mjpeg
 
 _KEEP_ALIVE_S = 10.0
+_STAFF_NUMBER = re.compile(r"[A-Za-z0-9]{1,16}")
+_PLAIN: dict[str, Press] = {
+    "/api/cancel": CancelPressed(),
+    "/api/cannot": CannotPressed(),
+    "/api/more-time": MoreTimePressed(),
+}
 _PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/kiosk.css": ("kiosk.css", "text/css; charset=utf-8"),
     "/kiosk.js": ("kiosk.js", "text/javascript; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+    "/panel.js": ("panel.js", "text/javascript; charset=utf-8"),
+    "/speech.js": ("speech.js", "text/javascript; charset=utf-8"),
     "/words.js": ("words.js", "text/javascript; charset=utf-8"),
 }
 
@@ -48,8 +70,11 @@ def build_app(
             Route("/preview.mjpg", partial(mjpeg, preview=preview, closing=closing)),
             Route("/api/consent-text", _consent_texts),
             Route("/api/consent", partial(_consent, press=press), methods=["POST"]),
-            Route("/api/cancel", partial(_plain, press=press, item=CancelPressed()), methods=["POST"]),
-            Route("/api/cannot", partial(_plain, press=press, item=CannotPressed()), methods=["POST"]),
+            Route("/api/help", partial(_help, press=press), methods=["POST"]),
+            Route("/api/staff", partial(_staff, press=press), methods=["POST"]),
+            Route("/api/order", partial(_order, press=press), methods=["POST"]),
+            Route("/api/scan", partial(_scan, press=press), methods=["POST"]),
+            *(Route(path, partial(_plain, press=press, item=item), methods=["POST"]) for path, item in _PLAIN.items()),
         ]
     )
     return Guard(app, loopback_hosts(port))
@@ -105,6 +130,42 @@ async def _consent(request: Request, press: Callable[[Press], None]) -> Response
             return Response(status_code=204)
         case _:
             return JSONResponse({"error": "expected given and language"}, status_code=400)
+
+
+async def _help(request: Request, press: Callable[[Press], None]) -> Response:
+    match await json_body(request):
+        case {"by_clerk": bool(by_clerk), **rest} if not rest:
+            press(HelpPressed(by_clerk))
+            return Response(status_code=204)
+        case _:
+            return JSONResponse({"error": "expected by_clerk"}, status_code=400)
+
+
+async def _staff(request: Request, press: Callable[[Press], None]) -> Response:
+    match await json_body(request):
+        case {"vouches": bool(vouches), "number": str(number), **rest} if not rest and _STAFF_NUMBER.fullmatch(number):
+            press(StaffPressed(vouches, number))
+            return Response(status_code=204)
+        case _:
+            return JSONResponse({"error": "expected vouches and number, 1 to 16 letters and digits"}, status_code=400)
+
+
+async def _order(request: Request, press: Callable[[Press], None]) -> Response:
+    match await json_body(request):
+        case {"order": str(order), **rest} if not rest and is_order_number(order):
+            press(OrderPressed(order))
+            return Response(status_code=204)
+        case _:
+            return JSONResponse({"error": "expected order, 1 to 32 letters, digits and - . _ /"}, status_code=400)
+
+
+async def _scan(request: Request, press: Callable[[Press], None]) -> Response:
+    match await json_body(request):
+        case {"on": bool(on), **rest} if not rest:
+            press(ScanPressed(on))
+            return Response(status_code=204)
+        case _:
+            return JSONResponse({"error": "expected on"}, status_code=400)
 
 
 async def _plain(request: Request, press: Callable[[Press], None], item: Press) -> Response:

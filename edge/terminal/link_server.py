@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ _SEND_TIMEOUT_S = 5.0
 _SOCKET_MODE = 0o660
 _BACKLOG = 4
 _FAULT_PAUSE_S = 1.0
+_REQUESTS_LIMIT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class LinkServer:
         self.detail = ""  # the uplink's words on that state
         self.papers: Papers | None = None  # as the uplink last said
         self._status: bytes | None = None
+        self._requests: deque[bytes] = deque(maxlen=_REQUESTS_LIMIT)
         self._status_lock = threading.Lock()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_write.setblocking(False)
@@ -128,6 +131,11 @@ class LinkServer:
         """Send the newest status as soon as there is a link; an older one that has not gone is dropped."""
         with self._status_lock:
             self._status = payload
+        self.wake()
+
+    def send_request(self, payload: bytes) -> None:
+        """Send a signed request now; without a link it is dropped: an answer that comes late is no answer."""
+        self._requests.append(payload)
         self.wake()
 
     def stop(self) -> None:
@@ -264,7 +272,10 @@ class LinkServer:
 
     def _send_what_is_due(self) -> None:
         if not self._greeted or self._state in (LinkState.DOWN, LinkState.TAKEN_OVER):
+            self._requests.clear()
             return
+        while self._requests:
+            self._send(Publish(Up.REQUEST, secrets.token_bytes(16), self._requests.popleft()))
         with self._status_lock:
             status, self._status = self._status, None
         if status is not None:

@@ -3,7 +3,8 @@
 Three threads: the caller's runs camera, vision and rules, `link` talks to the uplink, `kiosk` serves the page.
 A session:
 
-1. A challenge comes in: signature first, then form, addressee and age (evidence/messages.py).
+1. A challenge comes in, sent by the carrier, asked for by the clerk, or as a ticket (desk.py): signature first, then
+   form, addressee and age (evidence/messages.py).
 2. The journal can be written, or no session starts.
 3. Its nonce is spent, on the disk, before anybody is asked anything.
 4. The person consents; the reference portrait is read; the rules run on frames (session.py).
@@ -21,7 +22,6 @@ import secrets
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,10 +32,11 @@ from edge.config import Settings
 from edge.drivers.board import BoardHealth, read_health
 from edge.drivers.camera import DetailSource, FrameSource, Image, open_source
 from edge.drivers.document import CardView
+from edge.drivers.order_code import read_code
 from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, VouchError
 from edge.evidence import claims, messages
 from edge.evidence.journal import BootRecord, Envelope, Journal, Row
-from edge.evidence.messages import CarrierKeys, Challenge, Receipt
+from edge.evidence.messages import CarrierKeys, Receipt
 from edge.evidence.signer import Signer, load_private_key, open_signer
 from edge.ipc import Down, Inbound, LinkState
 from edge.log import Log, setup
@@ -48,7 +49,23 @@ from edge.session.machine import Phase, Screen
 from edge.terminal.alone import alone
 from edge.terminal.context import built_in_policy, terminal_context
 from edge.terminal.control import ControlServer
-from edge.terminal.display import CancelPressed, CannotPressed, ConsentPressed, Display, Press, Preview, Service
+from edge.terminal.desk import OrderDesk, Ordered, Party
+from edge.terminal.display import (
+    CancelPressed,
+    CannotPressed,
+    ConsentPressed,
+    Display,
+    Finished,
+    HelpPressed,
+    MoreTimePressed,
+    OrderPressed,
+    Press,
+    Preview,
+    ScanPressed,
+    Service,
+    StaffPressed,
+    for_the_person,
+)
 from edge.terminal.kiosk import KioskServer
 from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.publisher import Publisher
@@ -62,12 +79,12 @@ from edge.vision.pack import Pack
 from edge.watchdog import Notifier
 
 IDLE_FRAME_S = 0.5
-OUTCOME_SHOWN_S = 8.0
+OUTCOME_SHOWN_S = 12.0  # time to read, and to note the reference number
 STATUS_EACH_S = 60.0
 _TICK_S = 0.1
 _PROBE_EACH_S = 5.0
 _INBOX_LIMIT = 64
-_WAITING_LIMIT = 4
+_FINISHED_SHOWN = 5
 _FEED_S = 2.0
 # Exit codes: systemd starts the process anew.
 _CAMERA_LOST = 1
@@ -179,9 +196,11 @@ class Terminal:
         self._on_report = on_report
         self._log = Log("terminal")
         self._inbox: queue.Queue[Item] = queue.Queue(_INBOX_LIMIT)
-        self._waiting: deque[Challenge] = deque()
         self._session: Session | None = None
-        self._language = Language.EN
+        self._ordered: Ordered | None = None  # of the session
+        self._clerk: bytes | None = None  # who answered for the staff-assisted path
+        self._language = Language(settings.kiosk.language)
+        self.display.change(language=self._language)
         self._outcome_until_s: float | None = None
         self._link = LinkState.DOWN
         self._refused_messages = 0
@@ -195,6 +214,13 @@ class Terminal:
         self._fault: str | None = None
         self._boot: BootRecord | None = None
         self._policy = built_in_policy()
+        self._desk = OrderDesk(
+            Party(bytes.fromhex(settings.terminal_id), identity.signer, identity.carrier_keys),
+            journal=self._journal,
+            clock=clock,
+            display=self.display,
+            send=self._ask_carrier,
+        )
         self._link_server = LinkServer(
             settings.socket_path,
             journal=self._journal,
@@ -242,6 +268,7 @@ class Terminal:
             self._out_of_service("journal", journal)
         else:
             self._open_records(journal)
+            self._desk.allow(self._policy.offline_tickets)
         self._show_service()
 
     def press(self, item: Press) -> None:
@@ -308,7 +335,9 @@ class Terminal:
         session = self._session
         if session is None:
             self._begin_if_waiting(now)
-            return self._idle_frame(now) if self._session is None else True
+            if self._session is not None:
+                return True
+            return self._scan_frame() if self._desk.scanning else self._idle_frame(now)
         if not session.wants_frames:
             session.react(machine.Tick())
             more = self._idle_frame(now)
@@ -322,7 +351,7 @@ class Terminal:
         updating = self._updating
         if updating is None:
             return False
-        idle = self._session is None and not self._waiting and not self.workbench.wants_frames
+        idle = self._session is None and not self._desk.busy and not self.workbench.wants_frames
         updating.turn(self._clock.monotonic(), idle=idle, in_service=self._fault is None, policy=self._policy)
         message = updating.new_policy() if idle else None
         if message is not None:
@@ -373,6 +402,22 @@ class Terminal:
         self._frame_done()
         return True
 
+    def _scan_frame(self) -> bool:
+        """The clerk holds an order's QR code to the camera: nobody's face is looked for."""
+        frame = None if self._source.finite else self._source.read(self._settings.camera.timeout_s)
+        if frame is None:
+            self._desk.stop_scan()
+            return True
+        self.preview.offer(frame.image, mirrored=False)
+        code = read_code(frame.image)
+        overwrite(frame.image)
+        self._frame_done()
+        if code is not None:
+            self._desk.scanned(code)
+        if not self._desk.scanning:
+            self.preview.clear()
+        return True
+
     def _frame_done(self) -> None:
         now = self._clock.monotonic()
         self._camera_at_s = now
@@ -386,7 +431,8 @@ class Terminal:
 
     def _take_inbox(self, now: float) -> None:
         """Everything that waits; without a session that needs frames, wait a little for something to come."""
-        busy = self.workbench.wants_frames if self._session is None else self._session.wants_frames
+        looks = self._desk.scanning or self.workbench.wants_frames
+        busy = looks if self._session is None else self._session.wants_frames
         longest_s = _TICK_S if self._session is not None or self._source.finite else IDLE_FRAME_S
         timeout_s = min(longest_s, max(0.0, self._next_idle_frame_s - now)) if not self._source.finite else longest_s
         try:
@@ -412,6 +458,18 @@ class Terminal:
                 self._react(machine.Cancel())
             case CannotPressed():
                 self._react(machine.CannotDo())
+            case MoreTimePressed():
+                self._react(machine.MoreTime())
+            case HelpPressed(by_clerk):
+                self._react(machine.CallStaff(by_clerk))
+            case StaffPressed(vouches, number):
+                self._clerk = claims.clerk_pseudonym(self._settings.site, number)
+                self._react(machine.StaffAnswer(vouches))
+            case OrderPressed(order):
+                if self._session is None and self._fault is None:
+                    self._desk.begin(order)
+            case ScanPressed(on):
+                self._take_scan(on)
             case LinkState():
                 self._take_link(item)
             case Nudge():
@@ -426,25 +484,21 @@ class Terminal:
         if state is not self._link:
             self._link = state
             self.display.change(link=state)
+            self._desk.link(state)
             self._next_status_s = 0.0
+
+    def _take_scan(self, on: bool) -> None:
+        if not on:
+            self._desk.dismiss()
+            self.preview.clear()
+        elif self._session is None and self._fault is None:
+            self._desk.scan()
 
     def _take_challenge(self, payload: bytes) -> None:
         try:
-            challenge = messages.parse_challenge(
-                payload, self._identity.carrier_keys, bytes.fromhex(self._settings.terminal_id), self._clock
-            )
+            self._desk.challenge(payload, in_session=self._session.challenge.nonce if self._session else None)
         except EvidenceError as exc:
             self._refused("challenge", exc)
-            return
-        known = {waiting.nonce for waiting in self._waiting}
-        if self._session is not None:
-            known.add(self._session.challenge.nonce)
-        if challenge.nonce in known:
-            self._log.debug("challenge-again")
-        elif len(self._waiting) >= _WAITING_LIMIT:
-            self._log.warning("challenge-refused", why="too many wait")
-        else:
-            self._waiting.append(challenge)
 
     def _take_policy(self, payload: bytes) -> None:
         """1. Signature and form. 2. The version does not go back (the journal's rule too). 3. For the next session."""
@@ -463,6 +517,7 @@ class Terminal:
         if policy.digest != self._policy.digest:
             self._log.info("policy-in-force", id=policy.id, version=policy.version)
         self._policy = policy
+        self._desk.allow(policy.offline_tickets)
         self._next_status_s = 0.0
         if self._fault == "pack":
             self._in_service_again()
@@ -473,14 +528,15 @@ class Terminal:
 
     def _begin_if_waiting(self, now: float) -> None:
         """Steps 2 and 3 of a session; the last outcome stays on the page for a while, unless somebody waits."""
-        if self._outcome_until_s is not None and (now >= self._outcome_until_s or self._waiting):
+        if self._outcome_until_s is not None and (now >= self._outcome_until_s or self._desk.somebody_waits):
             self._outcome_until_s = None
             self._show(Screen(Phase.IDLE))
-        if not self._waiting or self._journal is None or self._fault is not None:
+        if self._journal is None or self._fault is not None or self.workbench.held or self.workbench.occupied:
             return
-        if self.workbench.held or self.workbench.occupied:
+        ordered = self._desk.next()
+        if ordered is None:
             return
-        challenge = self._waiting.popleft()
+        challenge = ordered.challenge
         try:
             messages.check_live(challenge, self._clock)
             self._journal.probe_writable()
@@ -495,8 +551,12 @@ class Terminal:
         if challenge.policy is not None and challenge.policy.version > self._policy.version:
             self._log.warning("policy-older-than-expected", ours=self._policy.version, theirs=challenge.policy.version)
         self.workbench.session_begins()
-        self._log.info("session-begins", policy_version=self._policy.version)
-        self._language = Language.EN
+        self._log.info("session-begins", policy_version=self._policy.version, fresh=challenge.fresh)
+        self._language = Language(self._settings.kiosk.language)
+        self._ordered, self._clerk = ordered, None
+        self._desk.stop_scan()
+        self._desk.show_tickets()
+        self.display.change(order=ordered.order)
         self._session = Session(self._tools, challenge, self._policy, threshold)
         self._next_status_s = 0.0
 
@@ -541,6 +601,8 @@ class Terminal:
             challenge_age_s=self._clock.monotonic() - arrived_s,
             consent_text_digest=consent_digest(self._language),
             hardware_key=self._identity.signer.hardware,
+            order_commitment=self._ordered.commitment if self._ordered else None,
+            clerk=self._clerk,
         )
         transcript = claims.transcript_hash(challenge.payload, result.steps)
         cti = secrets.token_bytes(16)
@@ -557,8 +619,16 @@ class Terminal:
         except (SignerError, EvidenceError) as exc:
             self._out_of_service("signer", exc)
             return None
-        self.display.change(reference=f"{cti[:2].hex()}-{cti[2:4].hex()}".upper())
+        self._show_finished(f"{cti[:2].hex()}-{cti[2:4].hex()}".upper(), result.outcome)
         return row.counter
+
+    def _show_finished(self, reference: str, outcome: Outcome) -> None:
+        """The reference for the person, and a line in the clerk's list."""
+        told, order = for_the_person(outcome), self._ordered.order if self._ordered else ""
+        finished = self.display.read()[1].finished
+        if told is not None:
+            finished = (Finished(reference, told, order), *finished)[:_FINISHED_SHOWN]
+        self.display.change(reference=reference, finished=finished)
 
     def _abandon(self) -> None:
         """The process ends with a session open: it is an error, signed and stored like any other result."""
@@ -587,7 +657,7 @@ class Terminal:
         if self._fault is None:
             self._log.error("out-of-service", exc=exc, fault=fault)
         self._fault = fault
-        self._waiting.clear()
+        self._desk.clear()
         self._next_status_s = 0.0
         self._next_probe_s = self._clock.monotonic() + _PROBE_EACH_S
         self._show_service()
@@ -612,6 +682,7 @@ class Terminal:
                 self._log.debug("still-out-of-service", why=exc.message)
             else:
                 self._in_service_again()
+        self._desk.tick(now)
         if now >= self._next_status_s:
             self._next_status_s = now + STATUS_EACH_S
             self._link_server.send_status(self._status(now))
@@ -645,6 +716,7 @@ class Terminal:
             refused_messages=self._refused_messages,
             camera_age_s=None if self._camera_at_s is None else now - self._camera_at_s,
             board=self._health(),
+            tickets=self.display.read()[1].tickets,
             updates=self._updating.status(self._clock.utc()) if self._updating is not None else None,
         )
 
@@ -662,6 +734,9 @@ class Terminal:
         if self._self_test is None:
             return RoundTrip(Trip.NOT_STORED, detail="the journal cannot be used")
         return self._self_test.make(limit_s)
+
+    def _ask_carrier(self, request: bytes) -> None:
+        self._link_server.send_request(request)
 
     def _page(self, limit: int, after: int) -> Sequence[Row]:
         return self._journal.pending(limit, after=after) if self._journal is not None else []

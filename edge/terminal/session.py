@@ -25,6 +25,7 @@ from edge.session.comparison import Template
 from edge.session.decision import CheckOutcome, Outcome, Policy, Reason, SessionResult
 from edge.session.machine import Phase, Screen, SessionMeasures
 from edge.session.observation import FrameInfo, Observation
+from edge.session.quality import Steady
 
 _FRAME_PHASES = frozenset({Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING})
 
@@ -99,6 +100,7 @@ class Session:
         self._log = Log("terminal.session")
         self._templates: list[Template] = []
         self._card: CardReader | None = None
+        self._card_said: Steady[CardView] = Steady()
         self._timing = _Timing(since_s=tools.clock.monotonic())
         tools.vision.reset()
         self.react(
@@ -188,6 +190,8 @@ class Session:
                     self._tools.source.set_exposure(factor)
                 case machine.Conclude(result):
                     self.result = result
+        if self.state.phase is not Phase.DOCUMENT:
+            self._drop_card()
 
     def _fail(self, exc: Exception) -> None:
         self._log.error("session-failed", exc=exc, phase=self.state.phase)
@@ -247,11 +251,11 @@ class Session:
     def _look_for_card(self, reader: CardReader, frame: Frame) -> None:
         self._tools.on_frame(frame.image, False)
         view = reader.offer(frame)
-        self._tools.on_card(view)
+        self._card_said = self._card_said.then(view, frame.info.t_s)
+        self._tools.on_card(self._card_said.shown or CardView.NO_CARD)
         portrait = reader.portrait
         if view is CardView.READY and portrait is not None:
             self._use_portrait(portrait.copy)
-            self._drop_card()
         else:
             self._step(machine.Tick())
 

@@ -27,6 +27,7 @@ def status_message(
     refused_messages: int,
     camera_age_s: float | None,
     board: BoardHealth,
+    tickets: int,
     updates: Mapping[str, Any] | None,
 ) -> bytes:
     """JSON of version 1; None for what is not known. `updates` is left out where the terminal has none."""
@@ -38,6 +39,7 @@ def status_message(
         "pack": {"version": pack_number(pack.manifest.version), "digest": pack.digest.hex()},
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest.hex()},
         "pending": pending,
+        "tickets": tickets,
         "boot": boot,
         "uptime_s": int(uptime_s),
         "clock_synchronised": clock_synchronised,

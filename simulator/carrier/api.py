@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -19,7 +19,10 @@ from starlette.routing import Route
 
 from edge.clock import Clock
 from edge.errors import LinkError, ProvisioningError, VouchError
+from edge.evidence.claims import order_commitment
 from edge.provisioning.identity import Enrolment, EnrolmentRequest
+from edge.session.decision import Outcome
+from simulator.carrier.judgement import registration
 from simulator.carrier.pki import CarrierPki
 from simulator.carrier.service import Carrier
 from simulator.carrier.store import Order, Store, StoredAlarm, StoredResult, Terminal
@@ -149,8 +152,13 @@ class _Api:
         result = self._store.result_for(order.nonce)
         return _json({**self._order(order), "result": self._result(result) if result else None})
 
-    def results(self, _request: Request) -> Response:
-        return _json(self._results(200))
+    def results(self, request: Request) -> Response:
+        """All, or with `?order=` those of one order number: a ticket's result is found by its commitment."""
+        wanted = request.query_params.get("order")
+        if wanted is None:
+            return _json(self._results(200))
+        found = [item for item in self._store.results(10_000) if self._order_number(item, [wanted]) == wanted]
+        return _json([self._result(item) for item in found])
 
     def envelope(self, request: Request) -> Response:
         """The signed bytes as they came, for `vouch evidence verify`."""
@@ -196,22 +204,33 @@ class _Api:
         return [self._result(item) for item in self._store.results(limit)]
 
     def _result(self, result: StoredResult) -> dict[str, Any]:
-        order = self._store.order_of(result.nonce)
         return {
             "terminal": result.terminal,
-            "order": order.reference if order else None,
+            "order": self._order_number(result, self._store.references(result.terminal)),
             "counter": result.ctr,
             "digest": result.digest.hex(),
             "bytes": len(result.envelope),
             "signature": "valid",  # nothing else is ever stored
             "trusted": result.trusted,
             "self_test": result.claims["mode"] == "self-test",
+            "registration": registration(
+                Outcome[result.claims["outcome"].upper().replace("-", "_")],
+                trusted=result.trusted and result.claims["mode"] != "self-test",
+            ).value,
             "alarms": [alarm.kind.value for alarm in self._store.alarms_about(result.digest)],
             "received_at": result.received_at,
             "times": result.times,
             "receipts": result.receipts,
             "claims": dict(result.claims),
         }
+
+    def _order_number(self, result: StoredResult, candidates: Iterable[str]) -> str | None:
+        """The order that a result answers: its challenge's, or the candidate that a ticket's result commits to."""
+        order = self._store.order_of(result.nonce)
+        if order is None or not order.ticket:
+            return order.reference if order else None
+        tag = result.claims.get("order_commitment")
+        return next((one for one in candidates if order_commitment(result.nonce, one).hex() == tag), None)
 
 
 def _alarm(alarm: StoredAlarm) -> dict[str, Any]:

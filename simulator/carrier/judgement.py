@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from edge.evidence.claims import Fresh
+from edge.session.decision import Outcome
+
 GENESIS = bytes(32)  # `prev` of a terminal's first result
 
 
@@ -27,7 +30,18 @@ class Alarm(Enum):
     UNKNOWN_PACK = "unknown-pack"  # measured with models that we do not know
     GAP = "gap"  # counters are missing; closes when they arrive
     FALSE_SELF_TEST = "false-self-test"  # says that it is one, but answers a person's order
+    WRONG_FRESH = "wrong-fresh"  # a ticket's result that says it was online, or the reverse
+    NO_ORDER = "no-order"  # a ticket's result that is bound to no order
+    NO_CLERK = "no-clerk"  # staff-assisted, and nobody named
     FORK = "fork"  # two histories: one counter twice, or a previous hash that does not fit
+
+
+class Registration(Enum):
+    """What a result means for the number that waits for it."""
+
+    ALLOWED = "allowed"  # a match that nothing speaks against
+    REVIEW = "review"  # staff-assisted: by this carrier's rule, a second person looks at a copy of the document
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,10 @@ class Statement:
     policy_digest: bytes
     pack_digest: bytes
     self_test: bool = False  # a technician's trial of the road: no person, no order
+    outcome: Outcome = Outcome.MATCH
+    fresh: Fresh = Fresh.ONLINE
+    order_bound: bool = True  # the claims commit to an order number
+    clerk_named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,7 @@ class IssuedOrder:
     expires_at: int  # seconds, the carrier's clock
     answered: bool
     self_test: bool = False  # we asked for one ourselves
+    ticket: bool = False  # issued ahead, for any one order
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +94,26 @@ class Known:
 def judge(statement: Statement, known: Known) -> tuple[Finding, ...]:
     """All findings, none where everything fits.
 
-    1. The challenge is ours, for this terminal, unanswered, in time; a technician's self-test has none.
-    2. Policy and model pack are known.
-    3. Counter and previous hash continue the one history that this terminal has told so far.
+    1. The challenge is ours, for this terminal, unanswered, in time, and answered as what it was issued; a technician's
+       self-test has none.
+    2. A staff-assisted result names its clerk.
+    3. Policy and model pack are known.
+    4. Counter and previous hash continue the one history that this terminal has told so far.
     """
     return (
         *_freshness(statement, known),
+        *_staff(statement),
         *_versions(statement, known),
         *_history(statement, known),
+    )
+
+
+def registration(outcome: Outcome, *, trusted: bool) -> Registration:
+    """Only a match registers a number by itself; what a member of staff vouched for is never taken for one."""
+    if not trusted:
+        return Registration.REFUSED
+    return {Outcome.MATCH: Registration.ALLOWED, Outcome.STAFF_ASSISTED: Registration.REVIEW}.get(
+        outcome, Registration.REFUSED
     )
 
 
@@ -109,6 +140,15 @@ def _freshness(statement: Statement, known: Known) -> Iterable[Finding]:
         yield Finding(Alarm.REPLAY, f"nonce {statement.nonce.hex()} was answered before")
     if known.now > order.expires_at:
         yield Finding(Alarm.LATE, f"{known.now - order.expires_at} s after the challenge's end")
+    if order.ticket != (statement.fresh is Fresh.TICKET):
+        yield Finding(Alarm.WRONG_FRESH, f"issued as {'a ticket' if order.ticket else 'an order'}")
+    elif order.ticket and not statement.order_bound:
+        yield Finding(Alarm.NO_ORDER, "a ticket's result that names no order")
+
+
+def _staff(statement: Statement) -> Iterable[Finding]:
+    if statement.outcome is Outcome.STAFF_ASSISTED and not statement.clerk_named:
+        yield Finding(Alarm.NO_CLERK, "staff-assisted, and nobody named")
 
 
 def _versions(statement: Statement, known: Known) -> Iterable[Finding]:

@@ -19,7 +19,7 @@ from simulator.carrier.pki import CARRIER_CLIENT
 
 Received = Callable[[str, bytes], None]
 _LOG = logging.getLogger(__name__)
-_TOPICS = ("result", "status", "audit")
+_TOPICS = ("result", "status", "audit", "request")
 
 
 @dataclass(frozen=True, slots=True)

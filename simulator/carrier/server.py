@@ -49,7 +49,7 @@ def reference_policy() -> Policy:
     """What a careful carrier would ask for; the digest is made when it is signed."""
     # An open mouth is not among them yet: the first landmark model follows lips too weakly.
     challenges = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.BLINK)
-    return Policy(id="reference", version=1, digest=bytes(32), challenges=challenges)
+    return Policy(id="reference", version=1, digest=bytes(32), challenges=challenges, offline_tickets=5)
 
 
 def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:

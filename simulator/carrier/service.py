@@ -17,10 +17,11 @@ from enum import Enum
 from typing import Any
 
 from edge.clock import Clock
-from edge.errors import EvidenceError, LinkError, ProvisioningError
-from edge.evidence import messages
+from edge.errors import EvidenceError, LinkError, ProvisioningError, VouchError
+from edge.evidence import messages, requests
 from edge.evidence.claims import Claims, Fresh, Mode
 from edge.evidence.messages import Challenge, PolicyReference, Receipt, ReceiptStatus
+from edge.evidence.requests import TICKET_ORDER, RequestKind
 from edge.evidence.signer import Signer
 from edge.ipc import Down, Up
 from edge.provisioning.identity import EnrolmentRequest
@@ -34,6 +35,9 @@ Publish = Callable[[str, bytes], None]
 _LOG = logging.getLogger(__name__)
 _TOPIC = re.compile(r"fv1/up/([0-9a-f]{32})/([a-z]+)")
 _CHALLENGE_TTL_S = 300  # the person stands at the counter; the terminal may be finishing another session
+_TICKET_TTL_S = 7 * 86_400  # what a challenge may have at most
+# A ticket that was lost on its way, or with a terminal's disk, keeps counting until its end.
+_TICKETS_LIVING = 4  # times what the policy allows
 _STATUS_LIMIT = 2048
 _DETAIL_LIMIT = 200
 
@@ -86,22 +90,29 @@ class Carrier:
         terminal = self._store.terminal(terminal_id)
         if terminal is None:
             raise ProvisioningError(f"no terminal {terminal_id}", todo="enrol it first")
+        return self._issue(terminal, reference, portrait)
+
+    def _issue(
+        self, terminal: Terminal, reference: str, portrait: bytes | None = None, *, ticket: bool = False
+    ) -> Order:
         now = self._clock.utc()
         order = Order(
             id=secrets.token_hex(8),
-            terminal=terminal_id,
+            terminal=terminal.id,
             reference=reference,
             nonce=secrets.token_bytes(32),
             session=secrets.token_bytes(16),
             issued_at=now,
-            expires_at=now + _CHALLENGE_TTL_S,
+            expires_at=now + (_TICKET_TTL_S if ticket else _CHALLENGE_TTL_S),
+            ticket=ticket,
         )
         challenge = messages.build_challenge(self._challenge(order, terminal, portrait), self._signer)
-        self._send_policy(terminal_id)
+        if not ticket:
+            self._send_policy(terminal.id)
         # The record comes first: an answer must never be faster than our knowledge of the question.
         self._store.add_order(order)
         try:
-            self._publish(f"fv1/dn/{terminal_id}/{Down.CHALLENGE.value}", challenge)
+            self._publish(f"fv1/dn/{terminal.id}/{Down.CHALLENGE.value}", challenge)
         except LinkError:
             self._store.remove_order(order.id)
             raise
@@ -120,6 +131,38 @@ class Carrier:
                 self._result(terminal, payload)
             case Up.STATUS.value | Up.AUDIT.value:
                 self._status(terminal, payload)
+            case Up.REQUEST.value:
+                self._request(terminal, payload)
+
+    def _request(self, terminal: Terminal, payload: bytes) -> None:
+        """1. Signed by this terminal, in form. 2. Not answered before. 3. The order begins, or tickets go out.
+
+        A shop's number is taken as it is: this carrier has no list of orders that were paid for. One that has would
+        look there, and let the terminal run out of its time for a number that it does not know.
+        """
+        try:
+            request = requests.open_request(payload, load_public_key(terminal.result_key.encode()))  # 1
+        except EvidenceError as exc:
+            self._alarm(terminal.id, Alarm.UNREADABLE, f"a request: {exc.message}")
+            return
+        if request.terminal_id.hex() != terminal.id:
+            self._alarm(terminal.id, Alarm.WRONG_NAME, f"a request names {request.terminal_id.hex()}")
+            return
+        if not self._store.note_request(request.id):  # 2
+            return
+        try:  # 3
+            if request.kind is RequestKind.ORDER and request.order is not None:
+                self._issue(terminal, request.order)
+            elif request.tickets is not None:
+                self._issue_tickets(terminal, request.tickets)
+        except VouchError as exc:
+            _LOG.warning("%s: a request stays without an answer: %s", terminal.id, exc.message)
+
+    def _issue_tickets(self, terminal: Terminal, asked: int) -> None:
+        allowed = self._policy.offline_tickets if self._policy else 0
+        room = _TICKETS_LIVING * allowed - self._store.living_tickets(terminal.id, self._clock.utc())
+        for _ in range(min(asked, allowed, room)):
+            self._issue(terminal, TICKET_ORDER, ticket=True)
 
     def _result(self, terminal: Terminal, envelope: bytes) -> None:
         """1. The same bytes again get the same answer. 2. Signature and schema. 3. The rules. 4. Record. 5. Receipt."""
@@ -143,6 +186,10 @@ class Carrier:
             policy_digest=claims.policy_digest,
             pack_digest=claims.pack_digest,
             self_test=claims.mode is Mode.SELF_TEST,
+            outcome=claims.outcome,
+            fresh=claims.fresh,
+            order_bound=claims.order_commitment is not None,
+            clerk_named=claims.clerk is not None,
         )
         if statement.terminal != terminal.id:
             # Its key signed another's name: the other's history must not be touched by it.
@@ -202,8 +249,8 @@ class Carrier:
             order=order.reference,
             iat=order.issued_at,
             exp=order.expires_at,
-            ttl_s=_CHALLENGE_TTL_S,
-            fresh=Fresh.ONLINE,
+            ttl_s=order.expires_at - order.issued_at,
+            fresh=Fresh.TICKET if order.ticket else Fresh.ONLINE,
             portrait=sealed,
             policy=PolicyReference(self._policy.id, self._policy.version) if self._policy else None,
         )

@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS terminals(
   enrolled_at INTEGER NOT NULL, seen_at INTEGER, status TEXT) STRICT;
 CREATE TABLE IF NOT EXISTS orders(
   id TEXT PRIMARY KEY, terminal TEXT NOT NULL REFERENCES terminals(id), reference TEXT NOT NULL,
-  nonce BLOB NOT NULL UNIQUE, session BLOB NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL) STRICT;
+  nonce BLOB NOT NULL UNIQUE, session BLOB NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+  ticket INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE IF NOT EXISTS results(
   seq INTEGER PRIMARY KEY AUTOINCREMENT, terminal TEXT NOT NULL REFERENCES terminals(id), cti BLOB NOT NULL,
   ctr INTEGER NOT NULL, digest BLOB NOT NULL UNIQUE, previous BLOB NOT NULL, nonce BLOB NOT NULL,
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS policies(
   digest BLOB PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, message BLOB NOT NULL,
   signed_at INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS packs(digest BLOB PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS requests(id BLOB PRIMARY KEY) STRICT;
 """
 
 _IS_SELF_TEST = "(json_extract(claims, '$.mode') = 'self-test')"
@@ -63,6 +65,7 @@ class Order:
     session: bytes
     issued_at: int
     expires_at: int
+    ticket: bool = False  # issued ahead: its result names an order of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ class Store:
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
         self._db.executescript(_SCHEMA)
+        if "ticket" not in {row["name"] for row in self._rows("PRAGMA table_info(orders)")}:
+            self._db.execute("ALTER TABLE orders ADD COLUMN ticket INTEGER NOT NULL DEFAULT 0")
 
     def close(self) -> None:
         with self._lock:
@@ -154,10 +159,11 @@ class Store:
 
     def add_order(self, order: Order) -> None:
         self._write(
-            "INSERT INTO orders(id, terminal, reference, nonce, session, issued_at, expires_at) VALUES (?,?,?,?,?,?,?)",
+            "INSERT INTO orders(id, terminal, reference, nonce, session, issued_at, expires_at, ticket)"
+            " VALUES (?,?,?,?,?,?,?,?)",
             (
                 *(order.id, order.terminal, order.reference, order.nonce, order.session),
-                *(order.issued_at, order.expires_at),
+                *(order.issued_at, order.expires_at, order.ticket),
             ),
         )
 
@@ -166,16 +172,37 @@ class Store:
 
     def order(self, order_id: str) -> Order | None:
         rows = self._rows("SELECT * FROM orders WHERE id=?", (order_id,))
-        return Order(**rows[0]) if rows else None
+        return _order(rows[0]) if rows else None
 
     def orders(self, limit: int = 100) -> list[Order]:
-        """The newest first."""
-        rows = self._rows("SELECT * FROM orders ORDER BY rowid DESC LIMIT ?", (limit,))
-        return [Order(**row) for row in rows]
+        """The newest first; tickets are no orders."""
+        rows = self._rows("SELECT * FROM orders WHERE ticket=0 ORDER BY rowid DESC LIMIT ?", (limit,))
+        return [_order(row) for row in rows]
+
+    def references(self, terminal_id: str) -> list[str]:
+        """The order numbers known for a terminal, the newest first."""
+        rows = self._rows(
+            "SELECT reference FROM orders WHERE terminal=? AND ticket=0 ORDER BY rowid DESC", (terminal_id,)
+        )
+        return [row["reference"] for row in rows]
+
+    def living_tickets(self, terminal_id: str, now: int) -> int:
+        """How many tickets of a terminal could still be used."""
+        rows = self._rows(
+            "SELECT count(*) AS living FROM orders o WHERE terminal=? AND ticket=1 AND expires_at>=?"
+            " AND NOT EXISTS (SELECT 1 FROM results r WHERE r.nonce=o.nonce)",
+            (terminal_id, now),
+        )
+        return int(rows[0]["living"])
+
+    def note_request(self, request_id: bytes) -> bool:
+        """Remember a terminal's request; False where it was answered before."""
+        with self._lock:
+            return self._db.execute("INSERT OR IGNORE INTO requests VALUES (?)", (request_id,)).rowcount == 1
 
     def order_of(self, nonce: bytes) -> Order | None:
         rows = self._rows("SELECT * FROM orders WHERE nonce=?", (nonce,))
-        return Order(**rows[0]) if rows else None
+        return _order(rows[0]) if rows else None
 
     # Policies and packs
 
@@ -210,7 +237,7 @@ class Store:
         highest = self._rows("SELECT MAX(ctr) AS top FROM results WHERE terminal=?", (statement.terminal,))
         return Known(
             now=now,
-            order=IssuedOrder(order.terminal, order.expires_at, answered) if order else None,
+            order=IssuedOrder(order.terminal, order.expires_at, answered, ticket=order.ticket) if order else None,
             policy=bool(self._rows("SELECT 1 FROM policies WHERE digest=?", (statement.policy_digest,))),
             pack=bool(self._rows("SELECT 1 FROM packs WHERE digest=?", (statement.pack_digest,))),
             highest_ctr=highest[0]["top"] or 0,
@@ -315,3 +342,7 @@ class Store:
     def _write(self, query: str, parameters: tuple[Any, ...]) -> None:
         with self._lock:
             self._db.execute(query, parameters)
+
+
+def _order(row: dict[str, Any]) -> Order:
+    return Order(**{**row, "ticket": bool(row["ticket"])})

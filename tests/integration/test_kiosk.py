@@ -137,7 +137,7 @@ def test_the_view_never_tells_an_attack_from_another_refusal(page, outcome) -> N
     page.display.change(screen=Screen(Phase.DONE, outcome=outcome))
     text = page.display.read()[1].to_json()
     shown = json.loads(text)["outcome"]
-    assert shown in {"verified", "not-verified", "cancelled", "error"}
+    assert shown in {"verified", "not-verified", "cancelled", "staff-assisted", "error"}
     refusals = {Outcome.NO_MATCH, Outcome.LIVENESS_FAIL, Outcome.INCONCLUSIVE}
     assert (shown == "not-verified") == (outcome in refusals)
     assert "liveness" not in text.lower()

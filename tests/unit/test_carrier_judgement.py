@@ -4,7 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.carrier.judgement import GENESIS, Alarm, IssuedOrder, Known, Statement, is_trusted, judge
+from edge.evidence.claims import Fresh
+from edge.session.decision import Outcome
+from simulator.carrier.judgement import (
+    GENESIS,
+    Alarm,
+    IssuedOrder,
+    Known,
+    Registration,
+    Statement,
+    is_trusted,
+    judge,
+    registration,
+)
 
 ONE, TWO = "1" * 32, "2" * 32
 FIRST = Statement(ONE, 1, b"a" * 32, GENESIS, b"n" * 32, b"p" * 32, b"m" * 32)
@@ -83,3 +95,30 @@ def test_a_self_test_needs_no_order_and_raises_no_alarm() -> None:
 
 def test_a_self_test_that_answers_an_order_is_an_alarm() -> None:
     assert alarms(replace(FIRST, self_test=True), FRESH) == [Alarm.FALSE_SELF_TEST]
+
+
+TICKET = replace(FRESH, order=IssuedOrder(ONE, 1100, answered=False, ticket=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "known", "alarm"),
+    [
+        ({"fresh": Fresh.TICKET}, FRESH, Alarm.WRONG_FRESH),
+        ({"fresh": Fresh.ONLINE}, TICKET, Alarm.WRONG_FRESH),
+        ({"fresh": Fresh.TICKET, "order_bound": False}, TICKET, Alarm.NO_ORDER),
+        ({"outcome": Outcome.STAFF_ASSISTED, "clerk_named": False}, FRESH, Alarm.NO_CLERK),
+    ],
+)
+def test_a_result_that_is_not_what_it_says_is_not_trusted(change, known, alarm):
+    assert alarms(replace(FIRST, **change), known) == [alarm]
+    assert not is_trusted(judge(replace(FIRST, **change), known))
+
+
+def test_a_ticket_that_is_bound_to_an_order_raises_nothing():
+    assert alarms(replace(FIRST, fresh=Fresh.TICKET), TICKET) == []
+
+
+def test_only_a_trusted_match_registers_a_number_and_staff_are_never_taken_for_one():
+    assert [o for o in Outcome if registration(o, trusted=True) is Registration.ALLOWED] == [Outcome.MATCH]
+    assert [o for o in Outcome if registration(o, trusted=True) is Registration.REVIEW] == [Outcome.STAFF_ASSISTED]
+    assert {registration(o, trusted=False) for o in Outcome} == {Registration.REFUSED}

@@ -1,6 +1,8 @@
 """The carrier against a terminal with real keys and signatures; the broker is a list."""
 
+import contextlib
 import hashlib
+import sqlite3
 from datetime import UTC, datetime
 
 import cv2
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 
 from edge.errors import CaptureError, EvidenceError, LinkError, ProvisioningError
+from edge.evidence.claims import Fresh, order_commitment
 from edge.evidence.messages import ReceiptStatus, open_portrait
 from edge.evidence.portrait import PORTRAIT_LIMIT
+from edge.evidence.requests import Request, RequestKind, build_request
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.session.decision import Outcome
 from simulator.blind_terminal import PACK_DIGEST, BlindTerminal, ChainEnd
@@ -347,3 +351,78 @@ def test_all_records_are_there_after_a_restart(house):
     house.store = Store(house.folder / "carrier.sqlite")
     assert [result.ctr for result in house.store.results()] == [1]
     assert house.store.terminal(terminal.id).site == "shop a"
+
+
+# --- what terminals ask for
+
+
+def ask(house, terminal, request):
+    """The carrier's answers on the terminal's challenge topic."""
+    before = len(house.sent)
+    signer = KeyFile(house.folder / "a" / "terminal" / "result.key")
+    house.carrier.received(f"fv1/up/{terminal.id}/request", build_request(request, signer))
+    topic = f"fv1/dn/{terminal.id}/challenge"
+    return [payload for name, payload in house.sent[before:] if name == topic]
+
+
+def request_of(terminal, number=0, **fields):
+    return Request(terminal_id=bytes.fromhex(terminal.id), id=bytes([number] * 16), **fields)
+
+
+def test_an_order_that_a_terminal_asks_for_begins_once(house):
+    terminal = house.terminal()
+    wanted = request_of(terminal, kind=RequestKind.ORDER, order="A-1001")
+    (answer,) = ask(house, terminal, wanted)
+    challenge = terminal.read_challenge(answer)
+    assert (challenge.order, challenge.fresh) == ("A-1001", Fresh.ONLINE)
+    assert ask(house, terminal, wanted) == [], "a request that comes again is the same request"
+
+
+def test_tickets_are_bounded_whatever_is_asked(house):
+    terminal = house.terminal()
+    allowed = reference_policy().offline_tickets
+    given = [ask(house, terminal, request_of(terminal, n, kind=RequestKind.TICKETS, tickets=99)) for n in range(9)]
+    assert [len(answers) for answers in given] == [allowed] * 4 + [0] * 5
+    tickets = [terminal.read_challenge(answer) for answers in given for answer in answers]
+    assert {t.fresh for t in tickets} == {Fresh.TICKET}
+    assert {t.ttl_s for t in tickets} == {7 * 86_400}
+    assert len({t.nonce for t in tickets}) == len(tickets)
+
+
+def test_a_ticket_is_answered_days_later_and_finds_its_order(house):
+    terminal = house.terminal()
+    house.order(terminal)
+    (answer,) = ask(house, terminal, request_of(terminal, kind=RequestKind.TICKETS, tickets=1))
+    ticket = terminal.read_challenge(answer)
+    house.clock.now += 6 * 86_400
+    bound = {"fresh": Fresh.TICKET, "order_commitment": order_commitment(ticket.nonce, "order 1")}
+    receipt = house.deliver(terminal, terminal.answer(ticket, **bound))
+    assert receipt.status is ReceiptStatus.ACCEPTED
+    assert house.store.orders()[0].reference == "order 1"
+    again = house.deliver(terminal, terminal.answer(ticket, **bound))
+    assert again.status is ReceiptStatus.REFUSED, "a ticket serves once"
+
+
+def test_a_request_of_another_key_is_an_alarm_and_begins_nothing(house):
+    terminal, other = house.terminal(), house.terminal("b")
+    foreign = KeyFile(house.folder / "b" / "terminal" / "result.key")
+    wanted = request_of(terminal, kind=RequestKind.ORDER, order="A-1001")
+    before = len(house.sent)
+    house.carrier.received(f"fv1/up/{terminal.id}/request", build_request(wanted, foreign))
+    house.carrier.received(f"fv1/up/{other.id}/request", build_request(wanted, foreign))
+    house.carrier.received(f"fv1/up/{terminal.id}/request", b"anything")
+    assert house.sent[before:] == []
+    assert [alarm.kind for alarm in house.store.alarms()] == [Alarm.UNREADABLE, Alarm.WRONG_NAME, Alarm.UNREADABLE]
+
+
+def test_a_file_of_the_carrier_before_tickets_is_read_on(house, tmp_path):
+    house.store.close()
+    path = tmp_path / "old.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "CREATE TABLE orders(id TEXT PRIMARY KEY, terminal TEXT NOT NULL, reference TEXT NOT NULL,"
+            " nonce BLOB NOT NULL UNIQUE, session BLOB NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL)"
+            " STRICT; INSERT INTO orders VALUES ('o', 't', 'A-1', x'00', x'00', 1, 2)"
+        )
+    with contextlib.closing(Store(path)) as store:
+        assert [(order.reference, order.ticket) for order in store.orders()] == [("A-1", False)]

@@ -93,7 +93,7 @@ def test_a_result_becomes_the_claims_of_the_specification():
     assert raw[-70011] == [True, hashlib.sha256(b"I agree").digest(), 4711]
     assert raw[-70015] == [18]
     assert raw[-70017] == 1
-    assert set(raw) == set(Label) - {Label.OEMBOOT, Label.ID_COMMITMENT, Label.CLERK}
+    assert set(raw) == set(Label) - {Label.OEMBOOT, Label.ID_COMMITMENT, Label.CLERK, Label.ORDER_COMMITMENT}
 
 
 def test_both_cbor_map_orders_agree_on_every_label():
@@ -167,7 +167,7 @@ def test_more_challenges_than_fit_keep_the_last_ones():
         {"reasons": tuple([Reason.NO_FACE] * 17)},
         {"clerk": b"short"},
         {"id_commitment": bytes(16)},
-        {"outcome": 7},
+        {"outcome": 8},
         {"fresh": 5},
         {"policy_digest": bytes(20)},
     ],
@@ -189,7 +189,7 @@ def test_a_value_out_of_range_is_never_signed(change):
         (Label.CLERK, None),
         (Label.REASONS, []),
         (Label.REASONS, [0]),
-        (Label.REASONS, [22]),
+        (Label.REASONS, [25]),
         (Label.REASONS, [True]),
         (Label.DECISION, True),
         (Label.DECISION, "match"),
@@ -258,5 +258,5 @@ def test_claims_and_the_cddl_name_the_same_labels():
     named = {int(line.strip().removeprefix("? ").split(" =>")[0]) for line in body.splitlines()[1:] if "=>" in line}
     assert named == {int(label) for label in Label}
     optional = {int(line.strip()[2:].split(" =>")[0]) for line in body.splitlines() if line.strip().startswith("? ")}
-    assert optional == {Label.OEMBOOT, Label.ID_COMMITMENT, Label.CLERK, Label.REASONS}
+    assert optional == {Label.OEMBOOT, Label.ID_COMMITMENT, Label.CLERK, Label.REASONS, Label.ORDER_COMMITMENT}
     assert {field.name for field in fields(Claims)} >= {"outcome", "counter", "previous"}

@@ -15,16 +15,19 @@ from edge.session.decision import ChallengeKind, CheckOutcome, Outcome, Policy
 from edge.session.geometry import turn_relief
 from edge.session.machine import (
     Begin,
+    CallStaff,
     CameraLost,
     Cancel,
     CannotDo,
     Conclude,
     Consent,
+    MoreTime,
     Phase,
     ReferenceReady,
     ReferenceUnusable,
     Seen,
     Show,
+    StaffAnswer,
     Tick,
 )
 from edge.session.observation import FrameInfo, Observation
@@ -50,7 +53,10 @@ attitudes = st.builds(
 )
 
 
-ENDS = (Cancel(), Cancel(by_clerk=True), CameraLost(), ReferenceUnusable())
+ENDS = (
+    *(Cancel(), Cancel(by_clerk=True), CameraLost(), ReferenceUnusable()),
+    *(CallStaff(), CallStaff(by_clerk=True), StaffAnswer(vouches=True), StaffAnswer(vouches=False)),
+)
 SWAPPED = {ChallengeKind.TURN_LEFT: ChallengeKind.TURN_RIGHT, ChallengeKind.TURN_RIGHT: ChallengeKind.TURN_LEFT}
 PERSON, PRINT = Body(), Body(bona_fide=0.2)
 # Who positions, who answers, who stands there between and at the end, and how they answer.
@@ -207,6 +213,14 @@ class Sessions(RuleBasedStateMachine):
     def cannot(self):
         self.send(CannotDo())
 
+    @rule(vouches=st.booleans())
+    def staff_answers_unasked_or_asked(self, vouches):
+        self.send(StaffAnswer(vouches))
+
+    @rule()
+    def more_time(self):
+        self.send(MoreTime())
+
     @rule(
         event=st.sampled_from(ENDS),
         really=st.integers(0, 5),
@@ -227,6 +241,13 @@ class Sessions(RuleBasedStateMachine):
             assert self.state.pad.start == self.state.pad.turned == self.state.pad.end == ()
 
     @invariant()
+    def staff_assistance_is_a_staff_answer_to_a_call(self):
+        for result in self.results:
+            if result.outcome is Outcome.STAFF_ASSISTED:
+                assert (Phase.ASSIST, StaffAnswer(vouches=True)) in self.others
+                assert result.match is CheckOutcome.NOT_RUN
+
+    @invariant()
     def memory_is_bounded(self):
         s = self.state
         assert len(s.faces) <= machine.MAX_FACES
@@ -244,7 +265,7 @@ class Sessions(RuleBasedStateMachine):
         """From the raw events alone: consent, every required action in its window, no attack, the right face."""
         assert (Phase.CONSENT, Consent(given=True)) in self.others
         assert result.pad is CheckOutcome.PASS
-        ended = {phase for phase, event in self.others if isinstance(event, Cancel | CameraLost)}
+        ended = {phase for phase, event in self.others if isinstance(event, Cancel | CameraLost | CallStaff)}
         assert ended <= {Phase.IDLE, Phase.DONE}
         assert len(result.challenges) >= max(1, self.policy.challenge_count)
         assert all(record.ok for record in result.challenges)
@@ -349,7 +370,7 @@ def test_a_session_that_lacks_one_thing_is_no_match(attack):
 def test_every_transition_is_in_one_table():
     assert {phase for phase, _ in machine.TRANSITIONS} == set(Phase) - {Phase.DONE}
     state = machine.State(phase=Phase.DONE)
-    for event in (Tick(), Cancel(), CannotDo(), CameraLost(), Consent(given=True)):
+    for event in (Tick(), Cancel(), CannotDo(), CameraLost(), Consent(given=True), CallStaff(), StaffAnswer(True)):
         assert machine.step(state, event, 1e9) == (state, ())
 
 

@@ -7,7 +7,20 @@ import pytest
 
 from edge.session import machine
 from edge.session.decision import ChallengeKind, CheckOutcome, Outcome, Policy, Reason
-from edge.session.machine import Begin, CameraLost, Cancel, CannotDo, Conclude, Consent, Phase, Show, Tick
+from edge.session.machine import (
+    Begin,
+    CallStaff,
+    CameraLost,
+    Cancel,
+    CannotDo,
+    Conclude,
+    Consent,
+    MoreTime,
+    Phase,
+    Show,
+    StaffAnswer,
+    Tick,
+)
 from simulator.observed import Actor, Attitude, Body, Setting, play, template_of
 
 TURN_LEFT, TURN_RIGHT, BLINK, MOUTH_OPEN, LOOK_UP = list(ChallengeKind)[:5]
@@ -177,9 +190,87 @@ def test_a_person_who_can_do_none_of_them_is_helped_by_staff():
     def says_so(t_s, state):
         return CannotDo() if state.recogniser is not None and state.recogniser.prompted else None
 
-    result = play(Actor(answers=dict.fromkeys(ChallengeKind)), begin(), interrupt=says_so).result
-    assert result.outcome is Outcome.INCONCLUSIVE
-    assert result.reasons == (Reason.STAFF_ASSIST,)
+    def says_so_and_is_helped(t_s, state):
+        return StaffAnswer(vouches=True) if state.phase is Phase.ASSIST else says_so(t_s, state)
+
+    result = play(Actor(answers=dict.fromkeys(ChallengeKind)), begin(), interrupt=says_so_and_is_helped).result
+    assert result.outcome is Outcome.STAFF_ASSISTED
+    assert result.reasons == (Reason.STAFF_ASSIST, Reason.MOVEMENT_NOT_POSSIBLE)
+    assert result.match is CheckOutcome.NOT_RUN
+
+
+def in_phase(phase, *events):
+    """Puts these events in, one a frame, once the session stands in `phase`."""
+    waiting = list(events)
+
+    def interrupt(t_s, state):
+        return waiting.pop(0) if waiting and (state.phase is phase or len(waiting) < len(events)) else None
+
+    return interrupt
+
+
+@pytest.mark.parametrize("phase", [Phase.POSITION, Phase.CHALLENGE, Phase.CHECKING])
+@pytest.mark.parametrize("by_clerk", [False, True])
+def test_help_can_be_called_at_any_time_and_has_an_outcome_of_its_own(phase, by_clerk):
+    helped = in_phase(phase, CallStaff(by_clerk), StaffAnswer(vouches=True))
+    result = play(Actor(), begin(), interrupt=helped).result
+    assert result.outcome is Outcome.STAFF_ASSISTED
+    assert result.reasons == (Reason.STAFF_ASSIST, Reason.CLERK_CALLED if by_clerk else Reason.HELP_ASKED)
+    assert result.match is CheckOutcome.NOT_RUN
+
+
+def test_a_person_who_wants_no_face_check_is_helped_without_consent():
+    state, _ = machine.step(machine.initial(), begin(), 0.0)
+    state, _ = machine.step(state, CallStaff(), 1.0)
+    assert state.phase is Phase.ASSIST
+    _, effects = machine.step(state, StaffAnswer(vouches=True), 2.0)
+    result = next(e.result for e in effects if isinstance(e, Conclude))
+    assert (result.outcome, result.consent_given) == (Outcome.STAFF_ASSISTED, False)
+
+
+def test_staff_who_cannot_tell_say_so_and_staff_who_never_come_are_no_assistance():
+    called = in_phase(Phase.POSITION, CallStaff(), StaffAnswer(vouches=False))
+    assert play(Actor(), begin(), interrupt=called).result.outcome is Outcome.INCONCLUSIVE
+    alone = play(Actor(), begin(), interrupt=in_phase(Phase.POSITION, CallStaff()), limit_s=200).result
+    assert alone.outcome is Outcome.INCONCLUSIVE
+    assert alone.reasons == (Reason.STAFF_ASSIST, Reason.HELP_ASKED, Reason.SESSION_TIMEOUT)
+
+
+def test_staff_cannot_undo_an_attack_that_was_seen():
+    print_turns = Actor(body=Body(depth=0.0, bona_fide=0.05), turn_deg=45.0)
+    rescued = in_phase(Phase.CHECKING, CallStaff(by_clerk=True), StaffAnswer(vouches=True))
+    assert play(print_turns, begin(attempts=9), interrupt=rescued).result.outcome is Outcome.LIVENESS_FAIL
+
+
+def test_staff_who_answer_unasked_change_nothing():
+    unasked = in_phase(Phase.CHALLENGE, StaffAnswer(vouches=True))
+    assert play(Actor(), begin(), interrupt=unasked).result.outcome is Outcome.MATCH
+
+
+def test_time_that_runs_out_is_told_ahead_and_can_be_extended():
+    state, _ = machine.step(machine.initial(), begin(), 0.0)
+    assert machine.step(state, MoreTime(), 1.0) == (state, ())
+    late, effects = machine.step(state, Tick(), 45.0)
+    assert [e.screen.time_left_s for e in effects] == [15.0]
+    more, _ = machine.step(late, MoreTime(), 46.0)
+    assert more.deadline_s == 46.0 + machine.CONSENT_TIMEOUT_S
+    for _ in range(20):
+        more, _ = machine.step(more, MoreTime(), more.deadline_s - 1)
+    assert more.extensions == machine.MAX_EXTENSIONS
+
+
+def test_a_substitute_movement_gets_its_time_from_the_session_too():
+    deadlines = []
+
+    def says_so(t_s, state):
+        if state.recogniser is None or not state.recogniser.prompted:
+            return None
+        deadlines.append(state.deadline_s)
+        return CannotDo() if len(deadlines) == 1 else None
+
+    asked = begin(challenges=(TURN_LEFT, TURN_RIGHT, BLINK, MOUTH_OPEN))
+    assert play(Actor(), asked, interrupt=says_so).result.outcome is Outcome.MATCH
+    assert deadlines[1] - deadlines[0] == machine.MORE_TIME * POLICY.action_timeout_ms / 1000
 
 
 def test_the_sides_are_the_persons_own_and_follow_a_mirrored_source():

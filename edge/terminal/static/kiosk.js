@@ -1,9 +1,12 @@
 // Shows the terminal's present state, whatever it is, and reports presses; the page decides nothing and keeps nothing.
+import { Panel } from "/panel.js";
+import { Voice } from "/speech.js";
 import { words } from "/words.js";
 
-const LANGUAGE = "en";
 const RECONNECT_MS = 1500;
+const LIVE_EACH_MS = 1000;
 const PROMPTED = new Set(["turn-left", "turn-right", "blink", "mouth-open", "look-up"]);
+const RUNNING = new Set(["consent", "card", "document", "position", "challenge", "checking"]);
 const ARROWS = {
   "turn-left": "M164 226H88M122 184L86 226l36 42",
   "turn-right": "M476 226h76M518 184l36 42-36 42",
@@ -11,63 +14,74 @@ const ARROWS = {
 };
 
 const $ = (id) => document.getElementById(id);
-let language = LANGUAGE;
+let language = "en";
 let view = null;
 let consentTexts = {};
+let whole = { key: "", left_s: 1 }; // the longest time seen for this movement: what the ring is a share of
+let live = { text: "", due: 0, timer: null };
+const voice = new Voice(show);
+const panel = new Panel(show, staffSays);
 
 function show() {
   const w = words[language];
-  const [name, [prompt, hint]] = scene(w);
+  const scene = sceneOf(w);
+  const guidance = advice(w, scene.name);
   document.documentElement.lang = language;
-  document.body.dataset.view = name;
-  set(document.body, "outcome", view?.outcome);
-  set(document.body, "stage", name === "card" ? "card" : view?.preview && name !== "wait" ? "face" : null);
-  text("prompt", prompt);
-  const guidance = ["position", "challenge", "checking", "card"].includes(name) ? advice(w) : null;
-  text("hint", guidance ?? hint);
-  $("hint").classList.toggle("warn", guidance !== null && view.guidance !== "come-back");
-  text("reference", name === "done" && view.reference ? `${w.reference}: ${view.reference}` : name === "out" ? view.fault ?? "" : "");
-  text("time", name === "challenge" && view.time_left_s != null ? w.seconds(Math.ceil(view.time_left_s)) : "");
-  picture(name);
-  steps(name);
-  consent(name === "consent" ? consentTexts[language] ?? "" : "");
+  document.body.dataset.view = scene.name;
+  set(document.body, "outcome", scene.name === "done" ? view.outcome : null);
+  set(document.body, "stage", stage(scene.name));
+  if (panel.kind === "order" && (RUNNING.has(scene.name) || ["assist", "scan", "desk"].includes(scene.name))) panel.close();
+  if (panel.kind === "staff" && scene.name !== "assist") panel.close();
+  panel.draw(w, view);
+  text("prompt", scene.prompt);
+  text("hint", guidance ?? scene.hint ?? "");
+  $("hint").classList.toggle("warn", guidance !== null && view.guidance !== "come-back" && view.card !== "reading");
+  picture(scene.symbol);
+  steps(w, scene.name);
+  time(w, scene.name);
+  reference(w, scene.name);
+  consent(scene.name === "consent" ? consentTexts[language] ?? "" : "");
   preview(document.body.dataset.stage !== undefined);
   $("ring").style.strokeDasharray = `${100 * (view?.progress ?? 0)} 100`;
-  arrow(name === "challenge" ? ARROWS[view.action] : undefined);
-  button("agree", w.agree, name === "consent");
-  button("refuse", w.refuse, name === "consent");
-  button("cannot", w.cannot, name === "challenge" && PROMPTED.has(view.action));
-  button("cancel", w.cancel, ["card", "document", "position", "challenge", "checking"].includes(name));
-  const trouble = view && w.link[view.link];
-  $("link").hidden = !trouble;
-  $("link").textContent = trouble ?? "";
-  for (const b of document.querySelectorAll("[data-language]")) {
-    b.setAttribute("aria-pressed", String(b.dataset.language === language));
-  }
+  arrow(scene.name === "challenge" ? ARROWS[view.action] : undefined);
+  buttons(w, scene.name);
+  header(w, scene.name);
+  announce(guidance, scene, w);
+  keepFocus();
 }
 
 // Which scene the state is, and its words. A state that this page does not know is a wait, never a blank screen.
-function scene(w) {
-  if (view === null) return ["wait", w.wait];
-  if (view.phase === "done") return ["done", w.outcome[view.outcome] ?? w.outcome.error];
-  if (view.service === "out-of-service") return ["out", w.out];
-  if (view.card !== null) return ["card", [w.document[0], w.card["no-card"]]];
-  if (view.phase === "challenge") return ["challenge", PROMPTED.has(view.action) ? w[view.action] : w.straight];
-  return w[view.phase] ? [view.phase, w[view.phase]] : ["wait", w.wait];
+function sceneOf(w) {
+  const scene = (name, [prompt, hint], symbol) => ({ name, prompt, hint, symbol });
+  if (view === null) return scene("wait", w.wait, "busy");
+  if (view.phase === "done") return scene("done", w.outcome[view.outcome] ?? w.outcome.error, view.outcome ?? "error");
+  if (view.service === "out-of-service") return scene("out", w.out, "error");
+  if (view.scanning) return scene("scan", w.scan, "qr");
+  if (view.card !== null) return scene("card", w.card, "document");
+  if (view.phase === "challenge") {
+    return PROMPTED.has(view.action) ? scene("challenge", w[view.action], view.action) : scene("challenge", w.straight, "face");
+  }
+  if (view.phase === "idle" && w.desk[view.desk]) {
+    const [prompt, hint] = w.desk[view.desk];
+    return scene("desk", [prompt(view.order), hint], view.desk === "asking" ? "busy" : "error");
+  }
+  const symbols = { idle: "welcome", document: "busy", assist: "staff-here", checking: "busy" };
+  return w[view.phase] ? scene(view.phase, w[view.phase], symbols[view.phase] ?? null) : scene("wait", w.wait, "busy");
 }
 
-function advice(w) {
-  if (view.card !== null) return w.card[view.card] ?? null;
-  return view.guidance === null ? null : w.guidance[view.guidance] ?? null;
+function advice(w, name) {
+  if (name === "card") return w.cardView[view.card] ?? null;
+  if (name === "scan") return view.desk === "wrong-code" ? w.wrongCode : null;
+  if (!["position", "challenge", "checking"].includes(name) || view.guidance === null) return null;
+  return w.guidance[view.guidance] ?? null;
 }
 
-function picture(name) {
-  const symbol =
-    name === "challenge" ? (PROMPTED.has(view.action) ? view.action : "face")
-    : name === "done" ? view.outcome
-    : name === "card" || name === "document" ? "document"
-    : name === "out" ? "error"
-    : name === "idle" || name === "wait" ? "face" : null;
+function stage(name) {
+  if (!view?.preview || name === "wait") return null;
+  return name === "card" ? "card" : name === "scan" ? "code" : "face";
+}
+
+function picture(symbol) {
   const box = $("picture");
   if (box.dataset.symbol === String(symbol)) return;
   box.dataset.symbol = String(symbol);
@@ -80,19 +94,48 @@ function picture(name) {
   box.append(svg);
 }
 
-function steps(name) {
-  const box = $("steps");
-  const count = name === "challenge" ? view.steps : 0;
-  const dots = Array.from({ length: count }, (_, i) => {
+function steps(w, name) {
+  $("steps").hidden = name !== "challenge";
+  if (name !== "challenge") return;
+  text("step-text", w.step(view.step, view.steps));
+  const dots = Array.from({ length: view.steps }, (_, i) => {
     const dot = document.createElement("i");
     dot.className = i + 1 < view.step ? "done" : i + 1 === view.step ? "now" : "";
     return dot;
   });
-  box.replaceChildren(...dots);
+  $("dots").replaceChildren(...dots);
+}
+
+// In the challenge the movement's time; elsewhere only when a wait comes to its end, with a way to get more.
+function time(w, name) {
+  const left_s = view?.time_left_s ?? null;
+  const moving = name === "challenge" && PROMPTED.has(view.action) && left_s !== null;
+  const key = moving ? `${view.step} ${view.action}` : "";
+  if (key !== whole.key) whole = { key, left_s: left_s ?? 1 };
+  whole.left_s = Math.max(whole.left_s, left_s ?? 0);
+  $("left").style.strokeDasharray = `${moving ? (100 * left_s) / whole.left_s : 100} 100`;
+  text("time", moving ? w.seconds(Math.ceil(left_s)) : "");
+  const soon = left_s !== null && ["consent", "card", "document", "position", "assist"].includes(name);
+  $("soon").hidden = !soon;
+  if (soon) text("soon-text", w.seconds(Math.ceil(left_s)));
+  text("more-time", w.moreTime);
+}
+
+function reference(w, name) {
+  const box = $("reference");
+  const shown = name === "done" ? view.reference : name === "out" ? view.fault : null;
+  if (box.dataset.text === `${language} ${shown}`) return;
+  box.dataset.text = `${language} ${shown}`;
+  box.replaceChildren();
+  if (!shown) return;
+  const number = document.createElement("b");
+  number.textContent = shown;
+  box.append(name === "done" ? w.reference : w.fault, " ", number);
 }
 
 function consent(whole) {
   const box = $("consent");
+  box.hidden = !whole;
   if (box.dataset.text === whole) return;
   box.dataset.text = whole;
   box.replaceChildren(
@@ -102,10 +145,12 @@ function consent(whole) {
       return p;
     }),
   );
+  box.scrollTop = 0;
 }
 
 function arrow(path) {
   const group = $("arrow");
+  if ((group.firstChild?.getAttribute("d") ?? undefined) === path) return;
   group.replaceChildren();
   if (!path) return;
   const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -119,6 +164,55 @@ function preview(wanted) {
   if (!wanted && image.hasAttribute("src")) image.removeAttribute("src");
 }
 
+function buttons(w, name) {
+  const dead = name === "desk" && view.desk !== "asking";
+  button("agree", w.agree, name === "consent");
+  button("refuse", w.refuse, name === "consent");
+  button("cannot", w.cannot, name === "challenge" && PROMPTED.has(view.action));
+  button("help", name === "consent" ? w.staffInstead : w.help, ["consent", "card", "document", "position"].includes(name));
+  button("here", w.staffHere, name === "assist");
+  button("again", w.again, dead && Boolean(view.order));
+  button("cancel", w.cancel, RUNNING.has(name) && name !== "consent" || name === "assist");
+  button("back", w.back, dead || name === "scan");
+  $("buttons").hidden = ![...$("buttons").children].some((one) => !one.hidden);
+}
+
+function header(w, name) {
+  const trouble = view && w.link[view.link];
+  $("link").hidden = !trouble;
+  text("link", trouble ?? "");
+  const free = ["idle", "done", "desk"].includes(name);
+  button("staff", free ? w.staff : w.callStaff, free || RUNNING.has(name));
+  $("sound").hidden = !voice.speaks(language);
+  $("sound").setAttribute("aria-pressed", String(voice.muted));
+  $("sound").setAttribute("aria-label", w.mute);
+  for (const b of document.querySelectorAll("[data-language]")) {
+    b.setAttribute("aria-pressed", String(b.dataset.language === language));
+  }
+}
+
+// What is heard: the voice at once, a screen reader at most once a second and only the newest; no countdown, no numbers.
+function announce(guidance, scene, w) {
+  if (panel.kind !== null) return;
+  const said = guidance ?? [scene.prompt, scene.hint, $("soon").hidden ? "" : w.timeEnds].filter(Boolean).join(w.stop);
+  voice.say(said, language);
+  if (said === live.text) return;
+  live.text = said;
+  clearTimeout(live.timer);
+  const wait = Math.max(0, live.due - performance.now());
+  live.timer = setTimeout(() => {
+    live.due = performance.now() + LIVE_EACH_MS;
+    $("live").textContent = live.text;
+  }, wait);
+}
+
+// A focus whose button went away goes to the heading: the next Tab leads to the scene's first button.
+function keepFocus() {
+  const active = document.activeElement;
+  if (active && active !== document.body && active.checkVisibility()) return;
+  if (active && active !== document.body) $("prompt").focus({ preventScroll: true });
+}
+
 function text(id, value) {
   if ($(id).textContent !== value) $(id).textContent = value;
 }
@@ -128,13 +222,28 @@ function set(element, name, value) {
   else element.dataset[name] = value;
 }
 
-function button(id, label, shown) {
+function button(id, label, visible) {
+  $(id).hidden = !visible;
   text(id, label);
-  $(id).hidden = !shown;
 }
 
-function press(path, body) {
-  fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).catch(() => {});
+async function press(path, body) {
+  try {
+    await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  } catch {
+    // The terminal is away; its return is shown by the events.
+  }
+}
+
+function staffSays(kind, yes, value) {
+  if (kind === "order") press("/api/order", { order: value });
+  else press("/api/staff", { vouches: yes, number: value });
+}
+
+function staffPressed() {
+  const name = document.body.dataset.view;
+  if (RUNNING.has(name)) press("/api/help", { by_clerk: true });
+  else panel.open("order");
 }
 
 function listen() {
@@ -142,11 +251,12 @@ function listen() {
   events.onmessage = (event) => {
     const before = view;
     view = JSON.parse(event.data);
-    if (view.phase === "idle" && before !== null && before.phase !== "idle") language = LANGUAGE;
+    if (before === null || (view.phase === "idle" && before.phase !== "idle")) language = view.language;
     show();
   };
   events.onerror = () => {
     view = null;
+    panel.close();
     show();
     if (events.readyState === EventSource.CLOSED) {
       events.close();
@@ -167,7 +277,18 @@ async function loadConsent() {
 $("agree").onclick = () => press("/api/consent", { given: true, language });
 $("refuse").onclick = () => press("/api/consent", { given: false, language });
 $("cannot").onclick = () => press("/api/cannot", {});
+$("help").onclick = () => press("/api/help", { by_clerk: false });
 $("cancel").onclick = () => press("/api/cancel", {});
+$("more-time").onclick = () => press("/api/more-time", {});
+$("staff").onclick = staffPressed;
+$("here").onclick = () => panel.open("staff");
+$("again").onclick = () => press("/api/order", { order: view.order });
+$("back").onclick = () => press("/api/scan", { on: false });
+$("scan").onclick = () => press("/api/scan", { on: true });
+$("sound").onclick = () => {
+  voice.toggle();
+  show();
+};
 for (const b of document.querySelectorAll("[data-language]")) {
   b.onclick = () => {
     language = b.dataset.language;

@@ -2,7 +2,11 @@
 "use strict";
 
 const POLL_MS = 1000;
-const OUTCOME_CLASS = { "match": "good", "no-match": "bad", "liveness-fail": "bad" };
+const OUTCOME_CLASS = {
+  "match": "good", "no-match": "bad", "liveness-fail": "bad",
+  "allowed": "good", "review": "odd", "refused": "bad",
+};
+const REGISTRATION = { allowed: "may be registered", review: "staff-assisted: look twice", refused: "do not register" };
 let version = "";
 const open = new Set(); // results whose claims are unfolded
 
@@ -39,13 +43,17 @@ function challengeText(records) {
   return records.map((record) => `${record.kind} ${record.ok ? "done" : "failed"}`).join(", ") || "none";
 }
 
+function orderText(result) {
+  return result.order || (result.claims.fresh === "ticket" ? "an order not known here yet" : "unknown order");
+}
+
 function resultCard(result) {
   const claims = result.claims;
   const card = element("article", "card");
   card.append(element("div", "head",
     result.self_test ? badge("self-test", "odd") : outcomeBadge(claims.outcome),
-    element("strong", "", result.self_test ? "a technician's trial of the road" : result.order || "unknown order"),
-    result.trusted ? soft("signature valid") : badge("do not register", "bad"),
+    element("strong", "", result.self_test ? "a technician's trial of the road" : orderText(result)),
+    soft("signature valid"), result.self_test ? "" : badge(REGISTRATION[result.registration], OUTCOME_CLASS[result.registration]),
     element("span", "soft end", `counter ${result.counter} · ${time(result.received_at)}`)));
   const came = result.times === 1 ? "once" : `${result.times} times`;
   card.append(facts([
