@@ -32,6 +32,7 @@ class Guidance(Enum):
     SIDE_LIT = "side-lit"
     BLURRED = "blurred"
     EYES_HIDDEN = "eyes-hidden"
+    MOUTH_HIDDEN = "mouth-hidden"
     HOLD_STILL = "hold-still"
     LOOK_STRAIGHT = "look-straight"
     CLOSE_MOUTH = "close-mouth"
