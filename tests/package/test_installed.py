@@ -137,7 +137,7 @@ def test_the_commands_work_with_the_box_s_own_wheels(root: Root) -> None:
 
 
 def test_the_first_boot_makes_an_identity_that_each_process_can_read_for_itself(root: Root) -> None:
-    root.run("vouch", "provision", "init", "--dir", "/etc/vouch", "--site", "shop-1")
+    root.run("vouch", "provision", "init", "--dir", "/etc/vouch", "--site", "shop-1", "--no-qr", "--software-key")
     root.run("systemd-tmpfiles", "--create", "vouch.conf")
     stat = root.run("stat", "-c", "%a %U %n", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
     assert stat.splitlines() == [
@@ -215,9 +215,10 @@ cp {tmp_path}/frame.npy "$1/srv/"
 cp -r {place.config.parent}/uplink {place.config.parent}/carrier "$1/srv/"
 cp {package} "$1/srv/vouch.deb"
 chroot "$1" dpkg --install /srv/vouch.deb
+sed -i 's/^VOUCH_INIT=.*/VOUCH_INIT="--no-qr --software-key"/' "$1/etc/default/vouch"
 """
     with booted(tmp_path / "machine", root=Path(str(BOX)) / "root", files=files, setup=setup) as machine:
-        machine.until("vouch-identity.service", "inactive")
+        machine.until("vouch-identity.service", "active")
         owner = machine.run("stat", "-c", "%a %U", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
         assert owner.splitlines() == ["600 vouch-terminal", "600 vouch-uplink"], machine.journal("vouch-identity")
         assert machine.show("vouch-terminal.service", "ConditionResult") == "no", "not enrolled yet"
@@ -228,6 +229,9 @@ chroot "$1" dpkg --install /srv/vouch.deb
         os.kill(machine.pid("vouch-terminal.service"), signal.SIGSTOP)
         until(lambda: machine.show("vouch-terminal.service", "NRestarts") == "1", 120)
         machine.until("vouch-terminal.service", "active")
+        machine.run("dpkg", "--install", "/srv/vouch.deb", timeout_s=600)  # as an upgrade does: both start anew
+        for unit in ("vouch-terminal.service", "vouch-uplink.service"):
+            machine.until(unit, "active")
         machine.run("dpkg", "--remove", "vouch", timeout_s=200)
         for unit in ("vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.socket"):
             assert machine.show(unit, "ActiveState") == "inactive"
