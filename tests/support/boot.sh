@@ -3,7 +3,7 @@
 # usage: boot.sh ROOT SETUP   run by `unshare --mount --pid --fork --cgroup --ipc --uts`; SETUP prepares the new root.
 set -euo pipefail
 root=$1 setup=$2
-work=$(mktemp -d) && mount -t tmpfs -o size=2G tmpfs "$work" && mkdir "$work"/{upper,work,root}
+work=$(dirname "$setup")/overlay && mkdir "$work" && mount -t tmpfs -o size=2G tmpfs "$work" && mkdir "$work"/{upper,work,root}
 mount -t overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/work" overlay "$work/root"
 cd "$work/root"
 mkdir -p proc sys dev run tmp
