@@ -346,11 +346,11 @@ def _models_list(options: argparse.Namespace) -> int:
 
 def _models_use(options: argparse.Namespace) -> int:
     from edge.updates.install import use_pack
-    from edge.updates.shelf import Shelf, act_as_owner
+    from edge.updates.shelf import act_as_owner, shelf_of
 
     settings = load(options.config)
     act_as_owner(settings.state_dir)
-    pack, lacking = use_pack(Shelf(settings.state_dir / "packs", settings.pack_dir), options.pack)
+    pack, lacking = use_pack(shelf_of(settings), options.pack)
     print(
         f"{pack.manifest.name} {pack.manifest.version} passes and is on trial: the terminal takes it when it is idle,"
     )
@@ -388,7 +388,7 @@ def _update_install(options: argparse.Namespace) -> int:
 
     settings = load(options.config)
     act_as_owner(settings.state_dir)
-    outcome = install(Job.of(settings), options.folder, again=True)
+    outcome = install(Job(settings), options.folder, again=True)
     words = {
         "nothing-new": "nothing new: this release is here already",
         "on-trial": "passes and is on trial: the terminal takes it when it is idle, or at its next start",

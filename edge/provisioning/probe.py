@@ -26,7 +26,7 @@ from edge.provisioning import doctor
 from edge.provisioning.camera_checks import Looks
 from edge.provisioning.doctor import Check, Name, RoundTrip
 from edge.updates import report
-from edge.updates.shelf import Shelf
+from edge.updates.shelf import shelf_of
 from edge.vision.inspection import inspect_pack
 from edge.vision.pack import Pack
 
@@ -66,7 +66,7 @@ def updates(instruments: Instruments) -> list[Check]:
     """The shelf's record, and the uplink's report in the spool."""
     settings = instruments.settings
     try:
-        state = Shelf(settings.state_dir / "packs", settings.pack_dir).state()
+        state = shelf_of(settings).state()
     except UpdateError as exc:
         return [doctor.fault(Name.UPDATES, exc.message)]
     fetched = report.read(settings.updates.spool) if settings.updates is not None else None

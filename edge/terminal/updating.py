@@ -18,7 +18,7 @@ from edge.log import Log
 from edge.session.decision import Policy
 from edge.updates import report
 from edge.updates.job import Job
-from edge.updates.shelf import Shelf, State, confirmed, ended, given_back
+from edge.updates.shelf import State, confirmed, ended, given_back, shelf_of
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
 
@@ -146,7 +146,7 @@ class Updating:
         if self._seen is not None and self._seen[0] == digest and now < self._seen[1]:
             return
         self._seen = digest, now + _RETRY_EACH_S
-        command = Job.of(self._settings, policy.match_fmr_ppm).command(updates.spool)
+        command = Job(self._settings, policy.match_fmr_ppm).command(updates.spool)
         try:
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         except OSError as exc:
@@ -174,11 +174,6 @@ class Updating:
 def _wanted(state: State) -> str | None:
     """The pack that a start with this record takes; None is the firmware's own."""
     return state.trial.pack if state.trial is not None else state.pack
-
-
-def shelf_of(settings: Settings) -> Shelf:
-    """The packs of this terminal."""
-    return Shelf(settings.state_dir / "packs", settings.pack_dir)
 
 
 def folder_of(settings: Settings, pack: Pack) -> Path:

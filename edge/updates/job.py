@@ -9,47 +9,47 @@ from pathlib import Path
 
 from edge.config import Settings
 from edge.errors import UpdateError, UpdateFault
-from edge.updates.shelf import Shelf
+from edge.updates.shelf import Shelf, shelf_of
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Where things are. `root`: file with the trusted root; `carrier_keys`: folder of the keys that sign policies.
+    """`match_fmr_ppm`: what the policy in force asks of a pack; None where the caller does not know it."""
 
-    `match_fmr_ppm`: what the policy in force asks of a pack; None where the caller does not know it.
-    """
-
-    state_dir: Path
-    pack_dir: Path
-    root: Path
-    carrier_keys: Path
+    settings: Settings
     match_fmr_ppm: int | None = None
 
-    @classmethod
-    def of(cls, settings: Settings, match_fmr_ppm: int | None = None) -> Job:
-        """UpdateError (STATE) where the settings name no root: then no update is ever taken."""
-        if settings.updates is None:
+    @property
+    def shelf(self) -> Shelf:
+        return shelf_of(self.settings)
+
+    @property
+    def state_dir(self) -> Path:
+        return self.settings.state_dir
+
+    @property
+    def carrier_keys(self) -> Path:
+        """Folder of the keys that sign policies."""
+        return self.settings.keys.carrier_keys
+
+    @property
+    def root(self) -> Path:
+        """File with the trusted root. UpdateError (STATE) where there is none: then no update is ever taken."""
+        if self.settings.updates is None:
             raise UpdateError(
                 UpdateFault.STATE,
                 "this terminal has no trusted root for updates",
                 todo="enrol it with a carrier that offers updates, or name [updates] root in terminal.toml",
             )
-        return cls(
-            settings.state_dir, settings.pack_dir, settings.updates.root, settings.keys.carrier_keys, match_fmr_ppm
-        )
-
-    @property
-    def shelf(self) -> Shelf:
-        return Shelf(self.state_dir / "packs", self.pack_dir)
+        return self.settings.updates.root
 
     def command(self, folder: Path) -> list[str]:
         """The child's command line: `install` from `folder`. Exit 0: done; 1: refused, and the shelf says why."""
-        paths = [str(path) for path in (self.state_dir, self.pack_dir, self.root, self.carrier_keys)]
-        return [sys.executable, "-m", "edge.updates.install", json.dumps([paths, self.match_fmr_ppm, str(folder)])]
+        told = [self.settings.model_dump(mode="json"), self.match_fmr_ppm, str(folder)]
+        return [sys.executable, "-m", "edge.updates.install", json.dumps(told)]
 
     @classmethod
     def parse(cls, argument: str) -> tuple[Job, Path]:
         """What `command` wrote."""
-        paths, match_fmr_ppm, folder = json.loads(argument)
-        state_dir, pack_dir, root, carrier_keys = map(Path, paths)
-        return cls(state_dir, pack_dir, root, carrier_keys, match_fmr_ppm), Path(folder)
+        settings, match_fmr_ppm, folder = json.loads(argument)
+        return cls(Settings.model_validate(settings), match_fmr_ppm), Path(folder)

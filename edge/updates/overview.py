@@ -11,7 +11,7 @@ from edge.config import Settings
 from edge.errors import PackError
 from edge.updates import report
 from edge.updates.report import Report
-from edge.updates.shelf import MAX_STARTS, Shelf, State
+from edge.updates.shelf import MAX_STARTS, State, shelf_of
 from edge.vision.pack import Pack
 
 
@@ -34,7 +34,7 @@ class Overview:
 
 def look(settings: Settings, utc_s: int) -> Overview:
     """UpdateError (STATE) where the record itself is damaged."""
-    shelf = Shelf(settings.state_dir / "packs", settings.pack_dir)
+    shelf = shelf_of(settings)
     state = shelf.state()
     pack, fault = None, ""
     try:

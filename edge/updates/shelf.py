@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edge import durable
+from edge.config import Settings
 from edge.errors import PackError, StorageError, UpdateError, UpdateFault
 from edge.vision.pack import Pack
 
@@ -292,6 +293,11 @@ def _is_whole(place: Path, digest: str) -> bool:
         return Pack.load(place).digest.hex() == digest
     except PackError:
         return False
+
+
+def shelf_of(settings: Settings) -> Shelf:
+    """The packs of this terminal."""
+    return Shelf(settings.state_dir / "packs", settings.pack_dir)
 
 
 def act_as_owner(folder: Path) -> None:

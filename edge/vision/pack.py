@@ -341,9 +341,8 @@ def survey(folder: Path) -> Iterator[PackError | tuple[ModelSpec, bytes]]:
         except ValidationError:
             # What is wrong with it was said above; its file may be wrong too.
             try:
-                spec = ModelSpec.model_validate(
-                    {name: value for name, value in table[role.value].items() if name in ModelSpec.model_fields}
-                )
+                common = {name: value for name, value in table[role.value].items() if name in ModelSpec.model_fields}
+                spec = ModelSpec.model_validate({**common, "licence": "none"})
             except (ValidationError, KeyError, AttributeError):
                 continue
         try:

@@ -35,7 +35,7 @@ def refused(world: World, folder: Path | None = None, **options) -> UpdateFault:
         world.take(folder, **options)
     assert caught.value.todo
     assert (world.state.pack, world.state.release, world.state.trial) == before
-    assert list((world.job.state_dir / "packs").glob(".new-*")) == []
+    assert list((world.job.settings.state_dir / "packs").glob(".new-*")) == []
     return caught.value.fault
 
 
@@ -205,7 +205,9 @@ def test_a_frozen_repository_is_noticed_when_its_timestamp_runs_out(world: World
     assert world.take() is Outcome.ON_TRIAL
     world.serve()
     place = enrolled(world.folder / "t")
-    settings = place.settings.model_copy(update={"state_dir": world.job.state_dir, "pack_dir": world.job.pack_dir})
+    settings = place.settings.model_copy(
+        update={"state_dir": world.job.settings.state_dir, "pack_dir": world.job.settings.pack_dir}
+    )
     today = int(now().timestamp())
     assert not look(settings, today).expired
     later = look(settings, today + 8 * 24 * 3600)

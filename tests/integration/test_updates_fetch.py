@@ -35,7 +35,7 @@ class Uplink:
         self.door.start()
 
     def fetch(self, url: str | None = None, **options):
-        root = self.world.job.root.read_bytes()
+        root = self.world.job.settings.updates.root.read_bytes()
         return fetch(url or self.door.url, root, self.place.settings.uplink, self.spool, **options)
 
     def fault(self, *args, **options) -> UpdateFault:
@@ -178,7 +178,7 @@ def test_a_server_of_another_ca_is_not_believed(uplink: Uplink, tmp_path: Path) 
 def test_nobody_listening_is_told_and_left_in_the_spool_for_the_technician(uplink: Uplink) -> None:
     from edge.config import UpdateSettings
 
-    updates = UpdateSettings(root=uplink.world.job.root, url="https://localhost:9", spool=uplink.spool)
+    updates = UpdateSettings(root=uplink.world.job.settings.updates.root, url="https://localhost:9", spool=uplink.spool)
     settings = uplink.place.settings.model_copy(update={"updates": updates})
     with pytest.raises(UpdateError):
         check(settings, 1_700_000_000)
@@ -308,7 +308,7 @@ def test_a_full_disk_is_told_and_the_spool_recovers(uplink: Uplink, tmp_path: Pa
 
 def test_the_uplink_process_fetches_by_itself_and_stays_small(tmp_path: Path, uplink: Uplink, monkeypatch) -> None:
     config = uplink.place.config
-    root = shutil.copy(uplink.world.job.root, config.parent / "root.json")
+    root = shutil.copy(uplink.world.job.settings.updates.root, config.parent / "root.json")
     table = f'\n[updates]\nroot = "{root}"\nurl = "{uplink.door.url}"\nspool = "{uplink.spool}"\n'
     config.write_text(config.read_text() + table)
     uplink.world.publish(1)

@@ -29,12 +29,12 @@ def main(folder: Path) -> None:
     world.serve()
     world.publish(2, policy=world.policy(2))
     pristine = folder / "pristine"
-    shutil.copytree(world.job.state_dir, pristine, symlinks=True)
+    shutil.copytree(world.job.settings.state_dir, pristine, symlinks=True)
     install = list(_every_cut(world, pristine, world.take))
     _restore(world, pristine)
     world.take()
     shutil.rmtree(pristine)
-    shutil.copytree(world.job.state_dir, pristine, symlinks=True)
+    shutil.copytree(world.job.settings.state_dir, pristine, symlinks=True)
     switch = list(_every_cut(world, pristine, lambda: _switch(world.shelf)))
     print(json.dumps({"install": install, "switch": switch}))
 
@@ -93,8 +93,8 @@ def _cut(work: Callable[[], object], after: int) -> bool:
 
 
 def _restore(world: World, pristine: Path) -> None:
-    shutil.rmtree(world.job.state_dir)
-    shutil.copytree(pristine, world.job.state_dir, symlinks=True)
+    shutil.rmtree(world.job.settings.state_dir)
+    shutil.copytree(pristine, world.job.settings.state_dir, symlinks=True)
 
 
 if __name__ == "__main__":

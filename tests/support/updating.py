@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.config import KeySettings, Settings, UpdateSettings, UplinkSettings
 from edge.evidence.messages import build_policy
 from edge.evidence.signer import KeyFile
 from edge.session.decision import Policy
@@ -91,8 +92,16 @@ def make_world(folder: Path) -> World:
     shutil.copy(pki.signing_public_key, carrier / "carrier.pem")
     root = folder / "root.json"
     shutil.copy(repository.first_root, root)
-    job = Job(folder / "state", tiny_pack(folder / "built-in", 0), root, carrier)
-    return World(folder, repository, job, pki)
+    settings = Settings(
+        terminal_id="0" * 32,
+        site="shop",
+        state_dir=folder / "state",
+        pack_dir=tiny_pack(folder / "built-in", 0),
+        keys=KeySettings(portrait_key=folder / "none", carrier_keys=carrier),
+        uplink=UplinkSettings(host="localhost", ca=pki.ca, certificate=folder / "none", key=folder / "none"),
+        updates=UpdateSettings(root=root),
+    )
+    return World(folder, repository, Job(settings), pki)
 
 
 __all__ = ["Pack", "World", "begun", "make_world", "tiny_pack"]
