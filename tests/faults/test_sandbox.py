@@ -65,7 +65,7 @@ class Box:
 def probe_unit(name: str, port: int) -> str:
     """The unit with another program in it: every directive of its sandbox stays."""
     text = (UNITS / name).read_text().replace("\\\n", "")
-    gone = r"^(ExecStart|Type|Restart\w*|WatchdogSec|RuntimeDirectory\w*|StartLimit\w*|TTY\w+|Utmp\w+|PAMName|StandardInput|StandardOutput)=.*\n"
+    gone = r"^(ExecStart\w*|Type|Restart\w*|WatchdogSec|RuntimeDirectory\w*|StartLimit\w*|TTY\w+|Utmp\w+|PAMName|StandardInput|StandardOutput)=.*\n"
     text = re.sub(gone, "", text, flags=re.MULTILINE)
     text = re.sub(r"\n\[Install\].*", "\n", text, flags=re.DOTALL)
     command = f"/usr/bin/python3 -I /opt/vouch/source/tests/support/probe.py {port} ${{OTHER}}"
