@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.config import DEFAULT_PACK, DEFAULT_PATH, load
-from edge.errors import CaptureError, ProvisioningError, VouchError
+from edge.config import DEFAULT_PACK, DEFAULT_PATH, INTERRUPTED, load
+from edge.errors import CaptureError, VouchError
 
 if TYPE_CHECKING:
+    from edge.config import Settings
     from edge.drivers.camera import FrameSource, Image
 
 Command = Callable[[argparse.Namespace], int]
@@ -65,30 +66,32 @@ def _add_process(commands: Any, name: str, run: Command, summary: str) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_provision(commands: Any) -> None:
+    from edge.provisioning.arguments import add
+
+    add(commands)
+
+
 def _run(options: argparse.Namespace) -> int:
     from edge.terminal.service import main as terminal
 
-    return terminal(load(options.config), verbose=options.verbose)
+    return terminal(_settings(options.config), verbose=options.verbose)
 
 
 def _uplink(options: argparse.Namespace) -> int:
     from edge.uplink.service import main as uplink
 
-    return uplink(load(options.config), verbose=options.verbose)
+    return uplink(_settings(options.config), verbose=options.verbose)
 
 
-def _add_provision(commands: Any) -> None:
-    provision = commands.add_parser("provision", help="make this terminal's identity and install the carrier's answer")
-    steps = provision.add_subparsers(required=True, metavar="STEP")
-    init = steps.add_parser("init", help="make the keys and the request for the carrier")
-    init.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity")
-    init.add_argument("--site", required=True, help="name of the shop, at most 32 characters")
-    init.set_defaults(run=_provision_init)
-    install = steps.add_parser("install", help="check and install the carrier's answer")
-    install.add_argument("answer", type=Path, help="the JSON file that the carrier made for this terminal")
-    install.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity")
-    install.add_argument("--fingerprint", required=True, help="the carrier's fingerprint, as told to the technician")
-    install.set_defaults(run=_provision_install)
+def _settings(path: Path) -> Settings:
+    """An installation or a reset that was cut off is finished first: half of it must never run."""
+    if any((path.parent / mark).exists() for mark in INTERRUPTED):
+        from edge.provisioning import redo, reset
+
+        reset.resume(path.parent)
+        redo.resume(path.parent)
+    return load(path)
 
 
 def _add_doctor(commands: Any) -> None:
@@ -168,28 +171,6 @@ def _evidence_set_aside(options: argparse.Namespace) -> int:
 def _told(verdict: int, lines: Sequence[str]) -> int:
     print("\n".join(lines))
     return int(verdict)
-
-
-def _provision_init(options: argparse.Namespace) -> int:
-    from edge.provisioning import identity
-
-    request = identity.create(options.dir, site=options.site)
-    print(f"terminal     {request.terminal_id}")
-    print(f"fingerprint  {request.fingerprint}   tell it to the carrier")
-    print(f"request      {options.dir / 'request.json'}   bring it to the carrier; it holds no secret")
-    return 0
-
-
-def _provision_install(options: argparse.Namespace) -> int:
-    from edge.provisioning import identity
-
-    try:
-        text = options.answer.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ProvisioningError(f"{options.answer} cannot be read", todo="name the carrier's JSON file") from exc
-    path = identity.install(options.dir, identity.parse_enrolment(text), fingerprint=options.fingerprint)
-    print(f"installed; settings in {path}")
-    return 0
 
 
 def _add_vision(commands: Any) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edge.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/vouch/terminal.toml")
+ROOT = "root.pem"  # the carrier root, beside terminal.toml
+TRUST = "trust.cbor"  # in the state folder: key sets of the carrier, see edge/evidence/trust.py
+INTERRUPTED = (".install.cbor", ".reset.cbor")  # beside terminal.toml: what edge/provisioning left to be finished
 DEFAULT_PACK = Path(__file__).resolve().parent.parent / "models"
 
 TerminalId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -52,6 +55,7 @@ class KeySettings(_Settings):
     pkcs11_pin_file: Path | None = None
     portrait_key: Path  # P-256, decrypts portraits inside challenges
     carrier_keys: Path  # folder of the carrier's public keys, PEM
+    carrier_root: Path | None = None  # signs enrolments and key sets: public key or certificate, PEM
 
 
 class KioskSettings(_Settings):
@@ -97,6 +101,14 @@ class UpdateSettings(_Settings):
     check_each_s: int = Field(default=6 * 3600, ge=60, le=7 * 24 * 3600)
 
 
+class IdentitySettings(_Settings):
+    """identity.toml: who this terminal is and where its keys lie, before any carrier knows it."""
+
+    terminal_id: TerminalId
+    hardware_model: str = Field(default="vouch-dev", min_length=1, max_length=32)
+    keys: KeySettings
+
+
 class Settings(_Settings):
     """The whole of terminal.toml. Paths may be relative to the file."""
 
@@ -130,9 +142,31 @@ class Settings(_Settings):
     def journal_path(self) -> Path:
         return self.state_dir / "journal.sqlite"
 
+    @property
+    def trust_path(self) -> Path:
+        """Key sets of the carrier that came over the link, see edge/evidence/trust.py."""
+        return self.state_dir / TRUST
+
+    @property
+    def accepted_path(self) -> Path:
+        """The first receipt by which the carrier accepted a result; its absence is an unprovisioned terminal."""
+        return self.state_dir / "accepted.cose"
+
 
 def load(path: Path) -> Settings:
     """Read and validate terminal.toml; ConfigError names the file, the setting and what it should be."""
+    return _load(path, Settings)
+
+
+def load_identity(path: Path) -> IdentitySettings:
+    """Read and validate identity.toml; ConfigError as `load`."""
+    return _load(path, IdentitySettings)
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def _load(path: Path, kind: type[S]) -> S:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
@@ -142,7 +176,7 @@ def load(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", todo="mend the file; it must be TOML") from exc
     try:
-        return Settings.model_validate(_resolved(raw, path.resolve().parent))
+        return kind.model_validate(_resolved(raw, path.resolve().parent))
     except ValidationError as exc:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False))
         raise ConfigError(f"{path}: {wrong}", todo="mend these settings") from exc
@@ -151,7 +185,7 @@ def load(path: Path) -> Settings:
 _PATHS = frozenset(
     {
         *("state_dir", "run_dir", "pack_dir", "file", "result_key", "pkcs11_module", "pkcs11_pin_file"),
-        *("portrait_key", "carrier_keys", "ca", "certificate", "key", "root", "spool"),
+        *("portrait_key", "carrier_keys", "carrier_root", "ca", "certificate", "key", "root", "spool"),
     }
 )
 

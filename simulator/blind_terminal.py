@@ -21,7 +21,7 @@ from edge.evidence.messages import (
     parse_receipt,
 )
 from edge.evidence.signer import KeyFile, key_id
-from edge.provisioning.identity import EnrolmentRequest, create
+from edge.provisioning.identity import Asked, create
 from edge.session.decision import ChallengeKind, ChallengeRecord, CheckOutcome, Outcome, Policy, Reason, SessionResult
 
 PACK_DIGEST = hashlib.sha256(b"no model was used").digest()
@@ -46,7 +46,8 @@ class BlindTerminal:
 
     def __init__(self, folder: Path, *, site: str, clock: Clock) -> None:
         """`folder` gets the identity's files; it must be empty."""
-        self.request: EnrolmentRequest = create(folder, site=site)
+        self.asked: Asked = create(folder, site=site)
+        self._site = site
         self._signer = KeyFile(folder / "terminal" / "result.key")
         self.portrait_key = folder / "terminal" / "portrait.key"
         self._clock = clock
@@ -56,7 +57,7 @@ class BlindTerminal:
 
     @property
     def id(self) -> str:
-        return self.request.terminal_id
+        return self.asked.request.terminal_id.hex()
 
     def trust(self, carrier_key: ec.EllipticCurvePublicKey) -> None:
         """Accept messages of this carrier."""
@@ -102,7 +103,7 @@ class BlindTerminal:
             boot_seed=bytes(32),
             software_name="vouch-sim",
             software_version="0.1.0",
-            site=self.request.site,
+            site=self._site,
             pack_version=1,
             pack_digest=PACK_DIGEST,
             policy=self._policy,

@@ -9,11 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.config import DEFAULT_PACK, DEFAULT_PATH, load
 from edge.errors import ConfigError, VouchError
+
+if TYPE_CHECKING:
+    from simulator.carrier.server import CarrierSettings
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -52,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_carrier(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keys", type=Path, required=True, help="folder of the carrier's keys; made where it is empty")
-    parser.add_argument("--db", type=Path, required=True, help="SQLite file of its records")
-    parser.add_argument("--broker", default="127.0.0.1:8883", metavar="HOST:PORT", help="default %(default)s")
+    _add_carrier_files(parser)
     parser.add_argument("--ca", type=Path, help="CA of the broker (default: of --keys)")
     parser.add_argument("--cert", type=Path, help="the carrier's client certificate (default: of --keys)")
     parser.add_argument("--key", type=Path, help="its key (default: of --keys)")
@@ -69,6 +71,23 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
         "--pack-digest", action="append", metavar="SHA256", help="of a pack.toml that terminals may use (default: ours)"
     )
     parser.set_defaults(run=_carrier)
+    steps = parser.add_subparsers(metavar="STEP", help="without one, the carrier serves")
+    enrol = steps.add_parser("enrol", help="answer a terminal's request with a signed bundle and a one-time code")
+    enrol.add_argument("request", type=Path, help="the file request.cose of the terminal")
+    _add_carrier_files(enrol)
+    enrol.add_argument("--site", help="name of the shop (default: as the request names it)")
+    enrol.add_argument("--out", type=Path, help="the bundle (default: TERMINAL.vouch beside the request)")
+    enrol.add_argument("--png", type=Path, metavar="FOLDER", help="also as QR codes, part-01.png and so on")
+    enrol.set_defaults(run=_carrier_enrol)
+    rotate = steps.add_parser("rotate", help="a new signing key; terminals get the signed key set over the link")
+    rotate.add_argument("--keys", type=Path, required=True, help="folder of the carrier's keys")
+    rotate.set_defaults(run=_carrier_rotate)
+
+
+def _add_carrier_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=Path, help="folder of the carrier's keys; made where it is empty")
+    parser.add_argument("--db", type=Path, help="SQLite file of its records")
+    parser.add_argument("--broker", default="127.0.0.1:8883", metavar="HOST:PORT", help="default %(default)s")
 
 
 def _add_realism(parser: argparse.ArgumentParser) -> None:
@@ -92,27 +111,18 @@ def _realism(options: argparse.Namespace) -> int:
 
 
 def _carrier(options: argparse.Namespace) -> int:
-    from simulator.carrier.server import CarrierSettings, serve
+    from simulator.carrier.server import serve
 
-    host, _, port = options.broker.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"--broker {options.broker} is not HOST:PORT", todo="for example 127.0.0.1:8883")
-    try:
-        packs = tuple(bytes.fromhex(digest) for digest in options.pack_digest or [_own_pack()])
-    except ValueError as exc:
-        raise ConfigError("--pack-digest is not hexadecimal", todo="give the SHA-256 of the pack's pack.toml") from exc
+    settings = _carrier_settings(options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     serve(
-        CarrierSettings(
-            keys=options.keys,
-            database=options.db,
-            broker_host=host,
-            broker_port=int(port),
+        replace(
+            settings,
             http_port=options.http_port,
             ca=options.ca,
             certificate=options.cert,
             key=options.key,
-            packs=packs,
+            packs=_packs(options.pack_digest or [_own_pack()]),
             updates=options.updates,
             updates_port=options.updates_port,
         )
@@ -181,6 +191,55 @@ def _test_pictures(options: argparse.Namespace) -> int:
 
     print(*make_pictures(options.folder), sep="\n")
     return 0
+
+
+def _carrier_enrol(options: argparse.Namespace) -> int:
+    from simulator.carrier.desk import enrol, write_pictures
+
+    try:
+        message = options.request.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"{options.request} cannot be read", todo="name the terminal's request.cose") from exc
+    made = enrol(_carrier_settings(options), message, site=options.site)
+    out = options.out or options.request.with_name(f"{made.request.terminal_id.hex()}.vouch")
+    try:
+        out.write_bytes(made.bundle)
+    except OSError as exc:
+        raise ConfigError(f"{out} cannot be written: {exc.strerror}", todo="name another place with --out") from exc
+    print(f"terminal     {made.request.terminal_id.hex()} at {made.site}")
+    print(f"fingerprint  {made.request.fingerprint}   must be the one on the terminal's screen")
+    print(f"bundle       {out}   bring it to the terminal; it holds no secret")
+    print(f"code         {made.code}   tell it to the technician, not with the bundle")
+    if options.png is not None:
+        count = write_pictures(made.bundle, options.png)
+        print(f"QR codes     {count} in {options.png}")
+    return 0
+
+
+def _carrier_rotate(options: argparse.Namespace) -> int:
+    from simulator.carrier.pki import open_pki, rotate_signing_key
+
+    record = rotate_signing_key(open_pki(options.keys))
+    print(f"key set version {record.version}; restart the carrier, it sends the set to every terminal")
+    return 0
+
+
+def _carrier_settings(options: argparse.Namespace) -> CarrierSettings:
+    from simulator.carrier.server import CarrierSettings
+
+    if options.keys is None or options.db is None:
+        raise ConfigError("the carrier's files are not named", todo="give --keys FOLDER and --db FILE")
+    host, _, port = options.broker.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--broker {options.broker} is not HOST:PORT", todo="for example 127.0.0.1:8883")
+    return CarrierSettings(keys=options.keys, database=options.db, broker_host=host, broker_port=int(port))
+
+
+def _packs(digests: Sequence[str]) -> tuple[bytes, ...]:
+    try:
+        return tuple(bytes.fromhex(digest) for digest in digests)
+    except ValueError as exc:
+        raise ConfigError("--pack-digest is not hexadecimal", todo="give the SHA-256 of the pack's pack.toml") from exc
 
 
 def _add_terminal(parser: argparse.ArgumentParser) -> None:

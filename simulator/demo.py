@@ -26,7 +26,7 @@ import cv2
 import httpx
 
 from edge.errors import ConfigError, VouchError
-from edge.provisioning.identity import Enrolment, create, install
+from edge.provisioning.identity import create, install
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls
 from simulator.carrier.pki import create_pki
 from simulator.demo_report import LOOK_EACH_MS, Follower, Played, Scene, print_result, print_summary
@@ -127,12 +127,18 @@ class _House:
         if self.settings.portrait is not None:
             self.document = self.settings.portrait.read_bytes()
         self._up(
-            begun, "enrolment", f"terminal {self.terminal_id[:8]}…: three keys made here, certificate from the carrier"
+            begun,
+            "enrolment",
+            f"terminal {self.terminal_id[:8]}…: keys made here; signed bundle and one-time code checked",
         )
         self._start_terminal(config, roles)
         self._up(begun, "terminal", f"{self.kiosk.url} kiosk page; camera, models and signing key, no network")
         until(_START_S, lambda: self.kiosk.view().get("link") == "up", self._explain("the uplink does not connect"))
         self._up(begun, "uplink", "connected to the broker; sees no camera and no face")
+        until(_START_S, lambda: not self.kiosk.view().get("training"), self._explain("no first result is accepted"))
+        self._up(
+            begun, "provisioned", "a self-test went to the carrier, its signed receipt came back: ready for people"
+        )
 
     def play(self, number: int, scene: Scene) -> Played:
         """Order, consent, follow the page, and wait for the carrier's verified result and the release."""
@@ -189,14 +195,14 @@ class _House:
     def _enrol(self) -> Path:
         """The terminal makes its keys; the carrier registers the public halves and signs the certificate."""
         home = self.folder / "terminal"
-        request = create(home, site="demo counter")
-        self.terminal_id = request.terminal_id
-        fields = {name: getattr(request, name) for name in request.__dataclass_fields__}
-        answer = self.http.post("/api/terminals", json=fields)
+        root = self.folder / "carrier-keys" / "root.pem"  # what a terminal's image is delivered with
+        asked = create(home, site="demo counter", hardware_model="desktop", root=root)
+        self.terminal_id = asked.request.terminal_id.hex()
+        answer = self.http.post("/api/enrolments", json={"request": base64.b64encode(asked.message).decode()})
         if answer.status_code != 201:
             raise DemoError(f"the carrier does not enrol the terminal: {answer.text}")
-        enrolment = Enrolment(**answer.json()["enrolment"])
-        path = install(home, enrolment, fingerprint=answer.json()["fingerprint"])
+        made = answer.json()
+        path = install(home, base64.b64decode(made["bundle"]), code=made["code"])
         with path.open("a", encoding="utf-8") as file:
             file.write(_more_settings(self.settings))
         text = path.read_text(encoding="utf-8")
@@ -315,7 +321,7 @@ def _document_picture() -> bytes:
 
 
 def _top_settings(settings: DemoSettings) -> str:
-    lines = ['state_dir = "state"', 'run_dir = "run"', 'hardware_model = "desktop"']
+    lines = ['state_dir = "state"', 'run_dir = "run"']
     if settings.pack is not None:
         lines.append(f"pack_dir = {json.dumps(str(settings.pack.resolve()))}")
     return "\n".join(lines) + "\n"

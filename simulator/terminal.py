@@ -12,10 +12,8 @@ from enum import Enum
 from typing import Any
 
 from edge.config import Settings
-from edge.evidence.messages import CarrierKeys
-from edge.evidence.signer import load_private_key, open_signer
 from edge.log import setup
-from edge.terminal.service import Identity, Terminal, inherited_socket, open_journal
+from edge.terminal.service import Terminal, inherited_socket, open_identity, open_journal
 from edge.terminal.session import SessionReport
 from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
@@ -41,11 +39,7 @@ def run_terminal(
     people, and no part of them is in the result. The exit code is the service's.
     """
     setup("terminal", level=logging.DEBUG if verbose else logging.INFO)
-    identity = Identity(
-        open_signer(settings.keys),
-        load_private_key(settings.keys.portrait_key),
-        CarrierKeys.load(settings.keys.carrier_keys),
-    )
+    identity = open_identity(settings)
     camera = settings.camera
     clock = FilmClock(1 / camera.fps)
     pack, vision, updating = open_vision(settings, clock.monotonic())

@@ -19,13 +19,25 @@ from edge.errors import EvidenceError
 from edge.evidence import cbor
 from edge.evidence.signer import KEY_ID_SIZE, SIGNATURE_SIZE, Signer, cose_key, key_id
 
-__all__ = ["MESSAGE_LIMIT", "Sign1Parts", "cose_key", "key_id", "open_strict", "parse", "sign1", "tagged", "verify"]
+__all__ = [
+    "MESSAGE_LIMIT",
+    "Sign1Parts",
+    "cose_key",
+    "decode_key",
+    "key_id",
+    "open_strict",
+    "parse",
+    "sign1",
+    "tagged",
+    "verify",
+]
 
 SIGN1_TAG = 18
 GENERAL_LIMIT = 1 << 20  # bytes that `verify` looks at
 MESSAGE_LIMIT = 4096  # bytes of any message of ours: the smallest limit among the brokers that we must serve
 ALG, CRIT, KID = 1, 2, 4  # common header parameters, RFC 9052 section 3.1
 ES256 = -7
+_COORDINATE_SIZE = 32  # bytes of x and of y
 _UNDERSTOOD = frozenset({ALG, 3, KID})  # 3: content type, which the caller judges by external_aad instead
 
 
@@ -94,6 +106,21 @@ def parse(message: bytes) -> Sign1Parts:
     if len(message) > GENERAL_LIMIT:
         raise EvidenceError(f"a message of {len(message)} bytes; at most {GENERAL_LIMIT} are allowed")
     return _shape(cbor.decode_tagged(message, SIGN1_TAG))
+
+
+def decode_key(value: object, what: str) -> ec.EllipticCurvePublicKey:
+    """The P-256 key of a decoded COSE_Key with exactly the members that `cose_key` writes; EvidenceError otherwise."""
+    if not isinstance(value, dict) or len(value) != 4 or any(type(value.get(label)) is not int for label in (1, -1)):
+        raise EvidenceError(f"{what}: not a COSE_Key on P-256")
+    match value:
+        case {1: 2, -1: 1, -2: bytes(x), -3: bytes(y)} if len(x) == len(y) == _COORDINATE_SIZE:
+            numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1())
+        case _:
+            raise EvidenceError(f"{what}: not a COSE_Key on P-256")
+    try:
+        return numbers.public_key()
+    except ValueError as exc:
+        raise EvidenceError(f"{what}: not a point of P-256") from exc
 
 
 def tagged(protected: bytes, unprotected: Mapping[Any, Any], payload: bytes, signature: bytes) -> bytes:

@@ -124,6 +124,7 @@ class Challenge:
     fresh: Fresh  # ONLINE, TICKET or SCANNED
     portrait: bytes | None = None  # sealed: open_portrait(portrait, key, context=nonce)
     policy: PolicyReference | None = None
+    self_test: bool = False  # nobody is asked: the terminal answers at once, mode self-test
     payload: bytes = b""  # as signed: what the transcript hash begins with; set by parse_challenge
     deadline_s: float = 0.0  # on the terminal's monotonic clock; set by parse_challenge
 
@@ -211,6 +212,8 @@ def build_challenge(challenge: Challenge, signer: Signer) -> bytes:
         fields[9] = challenge.portrait
     if challenge.policy is not None:
         fields[10] = [challenge.policy.id, challenge.policy.version]
+    if challenge.self_test:
+        fields[11] = True
     payload = cbor.encode(fields)
     decode_challenge(payload)
     return _signed(payload, signer, CHALLENGE_AAD)
@@ -268,7 +271,7 @@ def open_result(message: bytes, key: ec.EllipticCurvePublicKey) -> Claims:
 
 def decode_challenge(payload: bytes, now_s: float = 0.0) -> Challenge:
     """A challenge's payload, its signature being checked already; EvidenceError when it is not as claims.cddl says."""
-    fields = labelled(cbor.decode(payload), range(1, 9), (9, 10), "challenge")
+    fields = labelled(cbor.decode(payload), range(1, 9), (9, 10, 11), "challenge")
     ttl_s = uint(fields[7], "ttl_s", 1, TTL_MAX_S)
     fresh = member(Fresh, fields[8], "fresh")
     if fresh is Fresh.NONE:
@@ -284,9 +287,12 @@ def decode_challenge(payload: bytes, now_s: float = 0.0) -> Challenge:
         fresh=fresh,
         portrait=octets(fields[9], "portrait", 1, PORTRAIT_LIMIT + _SEAL_ROOM) if 9 in fields else None,
         policy=_policy_reference(fields[10]) if 10 in fields else None,
+        self_test=11 in fields,
         payload=payload,
         deadline_s=now_s + ttl_s,
     )
+    if fields.get(11, True) is not True:
+        raise EvidenceError("self-test: true or absent")
     if challenge.exp <= challenge.iat:
         raise EvidenceError("exp: not after iat")
     return challenge

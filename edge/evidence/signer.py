@@ -1,4 +1,7 @@
-"""The key that signs results: a PEM file, or a token behind PKCS#11 (TPM, HSM); what is signed is not known here."""
+"""The key that signs results: a PEM file, or a token behind PKCS#11 (TPM, HSM); what is signed is not known here.
+
+A token holds one result key, under one label. It is made inside the token and cannot be taken out of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import hashlib
 import os
 import stat
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +25,7 @@ from edge.config import KeySettings
 from edge.errors import SignerError
 from edge.evidence import cbor
 
+TOKEN_LABEL = "vouch-result"  # noqa: S105 - the name of the one key that we make in a token; no secret
 KEY_ID_SIZE = 8
 SIGNATURE_SIZE = 64
 
@@ -54,7 +60,7 @@ def open_signer(settings: KeySettings) -> Signer:
             raise SignerError(
                 "the PKCS#11 key is not fully named", todo="set pkcs11_token, pkcs11_key and pkcs11_pin_file in [keys]"
             )
-        pin = _read_private(settings.pkcs11_pin_file).decode("utf-8", "replace").strip()
+        pin = read_private(settings.pkcs11_pin_file).decode("utf-8", "replace").strip()
         return Pkcs11Signer(settings.pkcs11_module, settings.pkcs11_token, settings.pkcs11_key, pin)
     if settings.result_key is None:
         raise SignerError("no result key is named", todo="set result_key or pkcs11_module in [keys]")
@@ -74,7 +80,7 @@ def cose_key(public_key: ec.EllipticCurvePublicKey) -> dict[int, int | bytes]:
 
 def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """A P-256 private key from an unencrypted PEM file that nobody but its owner may read; SignerError otherwise."""
-    data = _read_private(path)
+    data = read_private(path)
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
@@ -146,6 +152,92 @@ class Pkcs11Signer:
             self._session.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A PKCS#11 token that is initialised already: its module, its label, and a file with the user PIN."""
+
+    module: Path
+    label: str
+    pin_file: Path
+
+
+def make_token_key(token: Token) -> None:
+    """A P-256 key in the token. One that an interrupted start left there is used. SignerError where none can be made,
+    or where the one that is there came from outside or can be taken out.
+    """
+    with _session(token, writable=True) as (pkcs11, session):
+        private = _find(pkcs11, session, pkcs11.ObjectClass.PRIVATE_KEY)
+        if private is None:
+            library = pkcs11.lib(str(token.module))  # the one that is loaded
+            private = _generate(pkcs11, session, tpm="tpm2" in library.manufacturer_id)
+        attribute = pkcs11.Attribute
+        if not private[attribute.LOCAL] or private[attribute.EXTRACTABLE]:
+            raise SignerError(
+                f"the token holds a key {TOKEN_LABEL!r} that was not made in it, or that can be taken out of it",
+                todo="use an empty token",
+            )
+
+
+def destroy_token_key(token: Token) -> None:
+    """Destroy both halves; nothing where there are none. SignerError where the token is away or refuses."""
+    with _session(token, writable=True) as (pkcs11, session):
+        for kind in (pkcs11.ObjectClass.PRIVATE_KEY, pkcs11.ObjectClass.PUBLIC_KEY):
+            found = _find(pkcs11, session, kind)
+            if found is not None:
+                found.destroy()
+
+
+@contextmanager
+def _session(token: Token, *, writable: bool) -> Iterator[tuple[Any, Any]]:
+    """(the module pkcs11, a logged-in session); whatever the token says against it is a SignerError."""
+    try:
+        import pkcs11  # noqa: PLC0415 - an extra: only terminals with a token install it
+    except ImportError as exc:
+        raise SignerError("python-pkcs11 is not installed", todo="install Vouch with the extra `pkcs11`") from exc
+    pin = read_private(token.pin_file).decode("utf-8", "replace").strip()
+    try:
+        session = pkcs11.lib(str(token.module)).get_token(token_label=token.label).open(user_pin=pin, rw=writable)
+        try:
+            yield pkcs11, session
+        finally:
+            session.close()
+    except (pkcs11.PKCS11Error, RuntimeError, OSError) as exc:
+        raise SignerError(
+            f"the token {token.label!r} cannot be used: {type(exc).__name__} {exc}".rstrip(),
+            todo=f"is it initialised (softhsm2-util, tpm2_ptool) and plugged in, is the PIN in {token.pin_file} right?",
+        ) from exc
+
+
+def _find(pkcs11: Any, session: Any, kind: Any) -> Any | None:
+    attribute = pkcs11.Attribute
+    return next(iter(session.get_objects({attribute.CLASS: kind, attribute.LABEL: TOKEN_LABEL})), None)
+
+
+def _generate(pkcs11: Any, session: Any, *, tpm: bool) -> Any:
+    from pkcs11.util.ec import encode_named_curve_parameters  # noqa: PLC0415 - as above
+
+    attribute, flag = pkcs11.Attribute, pkcs11.MechanismFlag
+    public: dict[Any, Any] = {}
+    private: dict[Any, Any] = {attribute.EXTRACTABLE: False}
+    if tpm:
+        # tpm2-pkcs11 (seen in 1.9.0) takes a TPM key's "sign" for the public half's ENCRYPT, and refuses to make a
+        # signing key whose template does not agree.
+        public = {attribute.ENCRYPT: True, attribute.WRAP: None, attribute.VERIFY: None}
+        private = {attribute.DECRYPT: None, attribute.UNWRAP: None, attribute.DERIVE: None}
+    parameters = session.create_domain_parameters(
+        pkcs11.KeyType.EC, {attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}, local=True
+    )
+    _, key = parameters.generate_keypair(
+        store=True,
+        label=TOKEN_LABEL,
+        id=TOKEN_LABEL.encode(),
+        capabilities=flag.SIGN | flag.VERIFY,
+        public_template=public,
+        private_template=private,
+    )
+    return key
+
+
 def _p256(der: bytes, label: str) -> ec.EllipticCurvePublicKey:
     try:
         key = load_der_public_key(der)
@@ -156,7 +248,7 @@ def _p256(der: bytes, label: str) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
     """A secret's bytes; refused when group or others may touch the file. Checked is the open file, not the name."""
     try:
         with path.open("rb") as file:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import astuple
+from pathlib import Path
 
+from edge import __version__
 from edge.clock import Clock
 from edge.config import Settings
+from edge.evidence import messages
 from edge.evidence.claims import ClockState, Fresh, Mode, TerminalContext
-from edge.evidence.journal import BootRecord
+from edge.evidence.journal import BootRecord, Journal
 from edge.evidence.messages import Challenge
+from edge.evidence.trust import INSTALLED_POLICY, Trust
 from edge.session.decision import Policy
 from edge.vision.pack import Pack
 
 SOFTWARE_NAME = "vouch"
-SOFTWARE_VERSION = "0.1.0"
+SOFTWARE_VERSION = __version__
 # Claim oemid, the random form of RFC 9711 section 4.2.3.1: drawn once for this firmware.
 OEM_ID = bytes.fromhex("9d1f6c0be5a84f6f8a7d0c52b43e7716")
 # Nothing bounds a clock that was never set.
@@ -29,6 +33,25 @@ def built_in_policy() -> Policy:
     return Policy(id=bare.id, version=bare.version, digest=hashlib.sha256(repr(astuple(bare)).encode()).digest())
 
 
+def policy_in_force(journal: Journal, installed: Path, trust: Trust) -> Policy:
+    """The newest of what came over the link, what the enrolment brought (folder `installed`), and the built-in one.
+
+    What was accepted under a key stays accepted when the carrier changes its keys. EvidenceError where the newest does
+    not hold, JournalError.
+    """
+    stored = journal.stored_policy()
+    try:
+        brought = (installed / INSTALLED_POLICY).read_bytes()
+    except OSError:
+        brought = None
+    if brought is not None:
+        policy = messages.parse_policy(brought, trust.ever)
+        if stored is None or policy.version > stored.version:
+            journal.store_policy(brought, policy.version)
+            return policy
+    return messages.parse_policy(stored.message, trust.ever) if stored is not None else built_in_policy()
+
+
 def terminal_context(
     settings: Settings,
     *,
@@ -39,7 +62,7 @@ def terminal_context(
     challenge: Challenge,
     challenge_age_s: float,
     consent_text_digest: bytes,
-    hardware_key: bool,
+    mode: Mode,
     order_commitment: bytes | None = None,
     clerk: bytes | None = None,
 ) -> TerminalContext:
@@ -61,7 +84,7 @@ def terminal_context(
         pack_version=pack_number(pack.manifest.version),
         pack_digest=pack.digest,
         policy=policy,
-        mode=Mode.PRODUCTION if hardware_key else Mode.DEGRADED,
+        mode=mode,
         fresh=challenge.fresh,
         session_id=challenge.session_id,
         nonce=challenge.nonce,

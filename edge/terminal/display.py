@@ -130,6 +130,7 @@ class View:
 
     language: Language = Language.EN  # what the page begins with
     service: Service = Service.READY
+    training: bool = False  # no result registers anybody: the carrier has yet to accept a first one
     fault: str | None = None  # for the technician: a short word, no detail
     link: LinkState = LinkState.DOWN
     screen: Screen = Screen(Phase.IDLE)  # noqa: RUF009 - frozen
@@ -160,6 +161,7 @@ class View:
                 "reference": self.reference,
                 "language": self.language.value,
                 "service": self.service.value,
+                "training": self.training,
                 "fault": self.fault,
                 "link": self.link.name.lower().replace("_", "-"),
                 "desk": self.desk.value,

@@ -25,8 +25,9 @@ from edge.config import CameraSettings, Settings
 from edge.drivers.camera import FrameSource, open_source
 from edge.errors import BusyError, CameraError, ConfigError, JournalError, SignerError, VouchError
 from edge.evidence.journal import Journal
-from edge.evidence.messages import CarrierKeys, Receipt
+from edge.evidence.messages import Receipt
 from edge.evidence.signer import Signer, open_signer
+from edge.evidence.trust import open_trust
 from edge.ipc import Papers
 from edge.papers import read_papers
 from edge.provisioning.camera_checks import Looks
@@ -185,7 +186,7 @@ def _link(settings: Settings, journal: Journal | JournalError, clock: Clock, sta
             window=settings.uplink.max_in_flight,
             jitter=random.SystemRandom().random,
         ),
-        credentials=Credentials(CarrierKeys.load(settings.keys.carrier_keys), bytes.fromhex(settings.terminal_id)),
+        credentials=Credentials(open_trust(settings), bytes.fromhex(settings.terminal_id)),
         clock=clock,
         on_inbound=lambda _message: None,
         on_link=lambda _state, _detail: None,

@@ -71,8 +71,10 @@ class LinkServer:
         on_inbound: Callable[[Inbound], None],
         on_link: Callable[[LinkState, str], None],
         on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
+        on_accepted: Callable[[bytes], None] = lambda _receipt: None,
     ) -> None:
-        """`on_receipt` hears of each verified receipt, after the journal acted on it.
+        """`on_receipt` hears of each verified receipt, after the journal acted on it; `on_accepted` gets the bytes of
+        each by which the carrier took a result of ours for good.
 
         The callbacks run in this server's thread. Without a journal nothing is sent but status messages.
         """
@@ -84,6 +86,7 @@ class LinkServer:
         self._on_inbound = on_inbound
         self._on_link = on_link
         self._on_receipt = on_receipt
+        self._on_accepted = on_accepted
         self._log = Log("terminal.link")
         self._listener: socket.socket | None = None
         self._uplink: socket.socket | None = None
@@ -266,6 +269,8 @@ class LinkServer:
             return
         if receipt.status is ReceiptStatus.REFUSED:
             self._log.error("result-refused-by-carrier", counter=receipt.counter)
+        elif release is not Release.UNKNOWN:
+            self._on_accepted(payload)
         self._log.debug("released", counter=receipt.counter, release=release)
         self._publisher.released(receipt.cti)
         self._on_receipt(receipt)

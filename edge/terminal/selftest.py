@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edge.clock import Clock
 from edge.config import Settings
@@ -136,20 +136,19 @@ class SelfTest:
             challenge=own,
             challenge_age_s=0.0,
             consent_text_digest=bytes(claims.DIGEST_SIZE),  # nobody was asked, nobody was looked at
-            hardware_key=author.signer.hardware,
+            mode=Mode.SELF_TEST,
         )
-        context = replace(context, mode=Mode.SELF_TEST)
-        transcript = claims.transcript_hash(own.payload, _NOTHING.steps)
+        transcript = claims.transcript_hash(own.payload, NOTHING.steps)
 
         def sealed(counter: int, previous: bytes) -> Envelope:
-            body = claims.build(_NOTHING, context, cti=cti, counter=counter, previous=previous, transcript=transcript)
+            body = claims.build(NOTHING, context, cti=cti, counter=counter, previous=previous, transcript=transcript)
             return Envelope(cti, messages.build_result(body, author.signer))
 
         return self._journal.append(sealed).counter
 
 
 # What a self-test says of a person: there was none.
-_NOTHING = SessionResult(
+NOTHING = SessionResult(
     outcome=Outcome.INCONCLUSIVE,
     reasons=(),
     pad=CheckOutcome.NOT_RUN,

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from edge.clock import Clock, SystemClock
 from edge.config import Settings
@@ -33,21 +33,22 @@ from edge.drivers.board import BoardHealth, read_health
 from edge.drivers.camera import DetailSource, FrameSource, Image, open_source
 from edge.drivers.document import CardView
 from edge.drivers.order_code import read_code
-from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, VouchError
+from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, StorageError, VouchError
 from edge.evidence import claims, messages
 from edge.evidence.journal import BootRecord, Envelope, Journal, Row
-from edge.evidence.messages import CarrierKeys, Receipt
+from edge.evidence.messages import Challenge, Receipt
 from edge.evidence.signer import Signer, load_private_key, open_signer
+from edge.evidence.trust import Trust, open_trust
 from edge.ipc import Down, Inbound, LinkState
 from edge.log import Log, setup
 from edge.provisioning.camera_checks import Looks
 from edge.provisioning.doctor import RoundTrip, Trip
 from edge.provisioning.probe import Instruments
 from edge.session import machine
-from edge.session.decision import Outcome
+from edge.session.decision import Outcome, Policy, SessionResult
 from edge.session.machine import Phase, Screen
 from edge.terminal.alone import alone
-from edge.terminal.context import built_in_policy, terminal_context
+from edge.terminal.context import built_in_policy, policy_in_force, terminal_context
 from edge.terminal.control import ControlServer
 from edge.terminal.desk import OrderDesk, Ordered, Party
 from edge.terminal.display import (
@@ -69,8 +70,9 @@ from edge.terminal.display import (
 from edge.terminal.kiosk import KioskServer
 from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.publisher import Publisher
-from edge.terminal.selftest import Author, SelfTest
+from edge.terminal.selftest import NOTHING, Author, SelfTest
 from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
+from edge.terminal.standing import Standing
 from edge.terminal.status import status_message
 from edge.terminal.texts import Language, consent_digest
 from edge.terminal.updating import Updating, folder_of, open_vision
@@ -102,7 +104,7 @@ class Identity:
 
     signer: Signer
     portrait_key: EllipticCurvePrivateKey
-    carrier_keys: Mapping[bytes, EllipticCurvePublicKey]
+    carrier_keys: Trust
 
 
 def main(settings: Settings, *, verbose: bool = False) -> int:
@@ -130,7 +132,7 @@ def main(settings: Settings, *, verbose: bool = False) -> int:
 def open_identity(settings: Settings) -> Identity:
     """SignerError or ConfigError where a key is missing, unreadable or of another kind."""
     keys = settings.keys
-    return Identity(open_signer(keys), load_private_key(keys.portrait_key), CarrierKeys.load(keys.carrier_keys))
+    return Identity(open_signer(keys), load_private_key(keys.portrait_key), open_trust(settings))
 
 
 def open_journal(settings: Settings) -> Journal | JournalError:
@@ -221,6 +223,8 @@ class Terminal:
             display=self.display,
             send=self._ask_carrier,
         )
+        self._standing = Standing(settings.accepted_path)
+        self.display.change(training=not self._standing.provisioned)
         self._link_server = LinkServer(
             settings.socket_path,
             journal=self._journal,
@@ -232,6 +236,7 @@ class Terminal:
             on_inbound=self._put,
             on_link=lambda state, _detail: self._put(state),
             on_receipt=self._take_receipt,
+            on_accepted=self._accepted,
         )
         author = Author(settings, clock, identity.signer, pack, lambda: self._policy)
         self._self_test = SelfTest(author, self._journal, self._link_server) if self._journal is not None else None
@@ -270,6 +275,12 @@ class Terminal:
             self._open_records(journal)
             self._desk.allow(self._policy.offline_tickets)
         self._show_service()
+
+    def _accepted(self, receipt: bytes) -> None:
+        """Runs in the link server's thread."""
+        if self._standing.accepted(receipt):
+            self.display.change(training=False)
+            self._next_status_s = 0.0
 
     def press(self, item: Press) -> None:
         """What the person did on the page; any thread may call it."""
@@ -449,6 +460,8 @@ class Terminal:
                 self._take_challenge(payload)
             case Inbound(Down.POLICY, payload):
                 self._take_policy(payload)
+            case Inbound(Down.COMMAND, payload):
+                self._take_trust(payload)
             case Inbound(topic, _):
                 self._log.warning("message-ignored", topic=topic)
             case ConsentPressed(given, language):
@@ -506,6 +519,8 @@ class Terminal:
             return
         try:
             policy = messages.parse_policy(payload, self._identity.carrier_keys, version_floor=self._policy.version)
+            if policy.digest == self._policy.digest:  # signed anew, after a change of keys: nothing to do
+                return
             self._pack.match_threshold(policy.match_fmr_ppm)
             self._journal.store_policy(payload, policy.version)
         except (EvidenceError, PackError) as exc:
@@ -514,13 +529,22 @@ class Terminal:
         except JournalError as exc:
             self._out_of_service("journal", exc)
             return
-        if policy.digest != self._policy.digest:
-            self._log.info("policy-in-force", id=policy.id, version=policy.version)
+        self._log.info("policy-in-force", id=policy.id, version=policy.version)
         self._policy = policy
         self._desk.allow(policy.offline_tickets)
         self._next_status_s = 0.0
         if self._fault == "pack":
             self._in_service_again()
+
+    def _take_trust(self, payload: bytes) -> None:
+        """The carrier changes its keys, see edge/evidence/trust.py."""
+        try:
+            record = self._identity.carrier_keys.accept(payload)
+        except (EvidenceError, StorageError) as exc:
+            self._refused("key-set", exc)
+            return
+        self._log.info("key-set-in-force", version=record.version, keys=len(record.keys))
+        self._next_status_s = 0.0
 
     def _refused(self, what: str, exc: VouchError) -> None:
         self._refused_messages += 1
@@ -550,6 +574,12 @@ class Terminal:
             return
         if challenge.policy is not None and challenge.policy.version > self._policy.version:
             self._log.warning("policy-older-than-expected", ours=self._policy.version, theirs=challenge.policy.version)
+        if challenge.self_test:
+            self._ordered, self._clerk = None, None
+            self._store(NOTHING, challenge, self._policy)
+            self._log.info("self-test-answered")
+            self._link_server.wake()
+            return
         self.workbench.session_begins()
         self._log.info("session-begins", policy_version=self._policy.version, fresh=challenge.fresh)
         self._language = Language(self._settings.kiosk.language)
@@ -565,7 +595,7 @@ class Terminal:
         session = self._session
         if session is None or session.result is None:
             return
-        counter = self._store(session)
+        counter = self._store(session.result, session.challenge, session.policy)
         outcome = session.result.outcome if counter is not None else Outcome.ERROR
         report = session.report(counter)
         if self._updating is not None:
@@ -585,10 +615,9 @@ class Terminal:
             if self._on_report is not None:
                 self._on_report(report)
 
-    def _store(self, session: Session) -> int | None:
+    def _store(self, result: SessionResult, challenge: Challenge, policy: Policy) -> int | None:
         """The result's counter in the journal; None where it could not be signed or stored."""
-        result, challenge = session.result, session.challenge
-        if result is None or self._journal is None or self._boot is None:
+        if self._journal is None or self._boot is None:
             return None
         arrived_s = challenge.deadline_s - challenge.ttl_s
         context = terminal_context(
@@ -596,11 +625,11 @@ class Terminal:
             clock=self._clock,
             boot=self._boot,
             pack=self._pack,
-            policy=session.policy,
+            policy=policy,
             challenge=challenge,
             challenge_age_s=self._clock.monotonic() - arrived_s,
             consent_text_digest=consent_digest(self._language),
-            hardware_key=self._identity.signer.hardware,
+            mode=self._standing.mode(hardware_key=self._identity.signer.hardware, self_test=challenge.self_test),
             order_commitment=self._ordered.commitment if self._ordered else None,
             clerk=self._clerk,
         )
@@ -619,7 +648,8 @@ class Terminal:
         except (SignerError, EvidenceError) as exc:
             self._out_of_service("signer", exc)
             return None
-        self._show_finished(f"{cti[:2].hex()}-{cti[2:4].hex()}".upper(), result.outcome)
+        if not challenge.self_test:
+            self._show_finished(f"{cti[:2].hex()}-{cti[2:4].hex()}".upper(), result.outcome)
         return row.counter
 
     def _show_finished(self, reference: str, outcome: Outcome) -> None:
@@ -639,17 +669,12 @@ class Terminal:
         self._finish_if_over()
 
     def _open_records(self, journal: Journal) -> None:
-        """Count this start, and take the stored policy into force again: its signature is checked anew."""
+        """Count this start, and take the newest policy into force again: its signature is checked anew."""
         try:
             self._boot = journal.boot()
-            stored = journal.stored_policy()
+            self._policy = policy_in_force(journal, self._settings.keys.carrier_keys, self._identity.carrier_keys)
         except JournalError as exc:
             self._out_of_service("journal", exc)
-            return
-        if stored is None:
-            return
-        try:
-            self._policy = messages.parse_policy(stored.message, self._identity.carrier_keys)
         except EvidenceError as exc:
             self._refused("stored-policy", exc)
 
@@ -718,6 +743,8 @@ class Terminal:
             board=self._health(),
             tickets=self.display.read()[1].tickets,
             updates=self._updating.status(self._clock.utc()) if self._updating is not None else None,
+            trust=self._identity.carrier_keys.version,
+            provisioned=self._standing.provisioned,
         )
 
     def _pending(self) -> int | None:

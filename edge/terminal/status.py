@@ -29,8 +29,13 @@ def status_message(
     board: BoardHealth,
     tickets: int,
     updates: Mapping[str, Any] | None,
+    trust: int,
+    provisioned: bool,
 ) -> bytes:
-    """JSON of version 1; None for what is not known. `updates` is left out where the terminal has none."""
+    """JSON of version 1; None for what is not known. `updates` is left out where the terminal has none.
+
+    `trust`: version of the carrier's key set. `provisioned`: whether the carrier has accepted a result of ours.
+    """
     status: dict[str, Any] = {
         "v": 1,
         "state": state,
@@ -38,6 +43,8 @@ def status_message(
         "software": SOFTWARE_VERSION,
         "pack": {"version": pack_number(pack.manifest.version), "digest": pack.digest.hex()},
         "policy": {"id": policy.id, "version": policy.version, "digest": policy.digest.hex()},
+        "trust": trust,
+        "provisioned": provisioned,
         "pending": pending,
         "tickets": tickets,
         "boot": boot,

@@ -1,13 +1,15 @@
 """Process 2: carries opaque frames between the terminal's Unix socket and the carrier's broker; keeps nothing.
 
 It may be killed at any time: the terminal's journal is the only queue. It cannot see a camera, a face or the result
-key, and looks into no payload. One thread, one selector; the only call that may block is a connection attempt.
+key, and looks into no payload but one of its own: the answer to its request for a new TLS certificate. One thread, one
+selector; the only call that may block is a connection attempt.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import secrets
 import selectors
 import signal
 from collections.abc import Callable
@@ -15,12 +17,13 @@ from collections.abc import Callable
 from edge.clock import Clock, SystemClock
 from edge.config import Settings
 from edge.errors import IpcError
-from edge.ipc import Inbound, Link, LinkState, Message, Publish, Published
+from edge.ipc import Down, Inbound, Link, LinkState, Message, Publish, Published, Up
 from edge.log import Log, setup
 from edge.papers import read_papers
 from edge.uplink.backoff import Backoff
 from edge.uplink.channel import Channel
 from edge.uplink.link import SERVER_UNAVAILABLE, Arrived, Connection, Dropped, End, Ending, Protocol
+from edge.uplink.renewal import DER_SEQUENCE, Renewal
 from edge.uplink.updates import UpdateWatch
 from edge.watchdog import Notifier
 
@@ -60,6 +63,7 @@ class Uplink:
         self._clock = clock
         self._notifier = notifier
         self._log = Log("uplink")
+        self._renewal = Renewal(settings.uplink, settings.terminal_id, clock)
         self._terminal: Channel | None = None
         self._terminal_backoff = Backoff(jitter, base_s=0.25, cap_s=_TERMINAL_CAP_S, held_s=1.0)
         self._terminal_due = 0.0
@@ -105,6 +109,8 @@ class Uplink:
             self._from_terminal()
         if self._connection is not None:
             self._serve_broker(self._connection, readable=broker_readable, writable=broker_writable)
+        if self._connection is not None and self._connection.is_up:
+            self._renew(self._connection)
 
     def _wants_broker(self, now: float) -> bool:
         """Online only while there is a terminal: then nothing is acknowledged that could not be handed on."""
@@ -179,7 +185,10 @@ class Uplink:
             self._tell(Published(message.message_id, SERVER_UNAVAILABLE))
 
     def _meet_broker(self, now: float) -> None:
-        opened = Connection.open(self._settings.uplink, self._settings.terminal_id, self._protocol, now)
+        self._renewal.settle()
+        pair = self._renewal.pair()
+        identity = self._settings.uplink.model_copy(update={"certificate": pair.certificate, "key": pair.key})
+        opened = Connection.open(identity, self._settings.terminal_id, self._protocol, now)
         if isinstance(opened, End):
             self._ended(opened, was_up=False)
         else:
@@ -192,7 +201,10 @@ class Uplink:
         if connection.is_up and not was_up:
             self._came_up(connection)
         for message in happened:
-            if isinstance(message, Arrived):
+            if isinstance(message, Arrived) and _is_certificate(message):
+                self._renewal.answered(message.payload)
+                connection.acknowledge(message)
+            elif isinstance(message, Arrived):
                 self._tell(Inbound(message.topic, message.payload))
                 if self._terminal is not None:
                     connection.acknowledge(message)
@@ -203,6 +215,18 @@ class Uplink:
         if connection.end is not None and connection is self._connection:
             self._connection = None
             self._ended(connection.end, was_up=was_up)
+
+    def _renew(self, connection: Connection) -> None:
+        """Ask for a new certificate when it is time; connect with it when it is there."""
+        now = self._clock.monotonic()
+        request = self._renewal.request(now)
+        if request is not None:
+            connection.publish(Publish(Up.AUDIT, secrets.token_bytes(16), request))
+        if self._renewal.begin_trial(now):
+            self._connection = None
+            connection.close()
+            self._connection_due = now
+            self._set_state(LinkState.DOWN, "connecting with a new certificate")
 
     def _acknowledged(self, message: Published) -> None:
         self._tell(message)
@@ -216,6 +240,7 @@ class Uplink:
 
     def _came_up(self, connection: Connection) -> None:
         now = self._clock.monotonic()
+        self._renewal.connected()
         self._connection_backoff.connected(now)
         outage_s = now - self._outage[0] if self._outage is not None else 0.0
         self._log.info("link-up", protocol=connection.protocol, outage_s=outage_s)
@@ -228,6 +253,11 @@ class Uplink:
         MQTT 5 first, 3.1.1 where the broker has no 5; and back, lest a hang-up for another reason pins us to it.
         """
         now = self._clock.monotonic()
+        if self._renewal.on_trial:
+            self._log.warning("renewal-trial-failed", ending=end.ending, detail=end.detail)
+            self._renewal.failed(now, refused=end.ending in (Ending.REFUSED, Ending.HUNG_UP))
+            self._connection_due = now
+            return
         if end.ending in (Ending.OLD_BROKER, Ending.HUNG_UP) and self._settings.uplink.protocol == "auto":
             self._protocol = Protocol.V311 if self._protocol is Protocol.V5 else Protocol.V5
         self._hang_ups = self._hang_ups + 1 if end.ending is Ending.HUNG_UP else 0
@@ -273,3 +303,8 @@ class Uplink:
             self._terminal.send(message)
         except OSError:
             self._lose_terminal("closed")
+
+
+def _is_certificate(message: Arrived) -> bool:
+    """An answer to our own request: DER where everything for the terminal is COSE."""
+    return message.topic is Down.COMMAND and message.payload[:1] == DER_SEQUENCE

@@ -19,8 +19,9 @@ from starlette.routing import Route
 
 from edge.clock import Clock
 from edge.errors import LinkError, ProvisioningError, VouchError
-from edge.evidence.claims import order_commitment
-from edge.provisioning.identity import Enrolment, EnrolmentRequest
+from edge.evidence.claims import Mode, order_commitment
+from edge.provisioning import qr
+from edge.provisioning.enrolment import parse_request
 from edge.session.decision import Outcome
 from simulator.carrier.judgement import registration
 from simulator.carrier.pki import CarrierPki
@@ -33,9 +34,14 @@ _PAGE_TYPES = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    "enrol.html": "text/html",
+    "enrol.js": "text/javascript",
 }
+_FOR_PRACTICE = {mode.name.lower().replace("_", "-") for mode in (Mode.TRAINING, Mode.SELF_TEST)}
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
@@ -55,7 +61,8 @@ def create_app(
     routes = [
         Route("/api/overview", api.overview),
         Route("/api/terminals", api.terminals),
-        Route("/api/terminals", api.enrol, methods=["POST"]),
+        Route("/api/requests", api.read_request, methods=["POST"]),
+        Route("/api/enrolments", api.enrol, methods=["POST"]),
         Route("/api/orders", api.orders),
         Route("/api/orders", api.issue, methods=["POST"]),
         Route("/api/orders/{order}", api.order),
@@ -109,22 +116,52 @@ class _Api:
         return _json([self._terminal(item) for item in self._store.terminals()])
 
     async def enrol(self, request: Request) -> Response:
-        """An EnrolmentRequest in, an Enrolment out."""
-        try:
-            asked = EnrolmentRequest(**await _body(request))
-        except TypeError as exc:
-            raise ProvisioningError("the fields are not those of an enrolment request") from exc
-        certificate = await run_in_threadpool(self._carrier.enrol, asked)
-        answer = Enrolment(
-            terminal_id=asked.terminal_id,
-            broker_host=self._broker[0],
-            broker_port=self._broker[1],
-            certificate=certificate.decode(),
-            ca=self._pki.ca.read_text(encoding="utf-8"),
-            carrier_keys={"carrier": self._pki.signing_public_key.read_text(encoding="utf-8")},
+        """{request: base64 of a terminal's signed request, site: optional} -> bundle, code, QR codes."""
+        body = await _body(request)
+        site = body.get("site") or None
+        if site is not None and not isinstance(site, str):
+            raise ProvisioningError("the site is no text")
+        message = _base64(body.get("request"), "the request")
+        made = await run_in_threadpool(self._carrier.enrol, message, broker=self._broker, site=site)
+        return _json(
+            {
+                "terminal": made.request.terminal_id.hex(),
+                "fingerprint": made.request.fingerprint,
+                "site": made.site,
+                "code": made.code,
+                "bundle": base64.b64encode(made.bundle).decode(),
+                "pictures": [_picture(part) for part in qr.split(qr.Kind.BUNDLE, made.bundle)],
+            },
+            status=201,
         )
-        fields = {name: getattr(answer, name) for name in Enrolment.__dataclass_fields__}
-        return _json({"enrolment": fields, "fingerprint": answer.fingerprint}, status=201)
+
+    async def read_request(self, request: Request) -> Response:
+        """{parts: the texts of QR codes} or {request: base64} -> who asks, for a person to compare; nothing is kept."""
+        body = await _body(request)
+        parts, message = body.get("parts"), b""
+        if parts is not None:
+            if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts) or not parts:
+                raise ProvisioningError("the parts are no texts")
+            collector = qr.Collector(qr.Kind.REQUEST)
+            found = [collector.add(part) for part in parts]
+            message = next((whole for whole in found if whole is not None), b"")
+            if not message:
+                return _json({"seen": collector.seen, "total": collector.total, "missing": collector.missing})
+        else:
+            message = _base64(body.get("request"), "the request")
+        asked = parse_request(message)
+        return _json(
+            {
+                "terminal": asked.terminal_id.hex(),
+                "fingerprint": asked.fingerprint,
+                "purpose": asked.purpose.name.lower(),
+                "key_store": asked.key_store.name.lower(),
+                "hardware_model": asked.hardware_model,
+                "software_version": asked.software_version,
+                "site": asked.site,
+                "request": base64.b64encode(message).decode(),
+            }
+        )
 
     def orders(self, _request: Request) -> Response:
         return _json([self._order(item) for item in self._store.orders()])
@@ -137,10 +174,7 @@ class _Api:
             raise ProvisioningError("an order names a terminal and an order, both text")
         picture = None
         if portrait is not None:
-            try:
-                picture = base64.b64decode(portrait, validate=True)
-            except (TypeError, binascii.Error, ValueError) as exc:
-                raise ProvisioningError("the portrait is not base64") from exc
+            picture = _base64(portrait, "the portrait")
         order = await run_in_threadpool(self._carrier.issue_order, terminal, reference, picture)
         return _json(self._order(order), status=201)
 
@@ -180,6 +214,7 @@ class _Api:
             "site": terminal.site,
             "enrolled_at": terminal.enrolled_at,
             "seen_at": terminal.seen_at,
+            "retired_at": self._store.retired_at(terminal.id),
             "results": results,
             "self_tests": self_tests,
             "status": json.loads(terminal.status) if terminal.status else None,
@@ -215,7 +250,7 @@ class _Api:
             "self_test": result.claims["mode"] == "self-test",
             "registration": registration(
                 Outcome[result.claims["outcome"].upper().replace("-", "_")],
-                trusted=result.trusted and result.claims["mode"] != "self-test",
+                trusted=result.trusted and result.claims["mode"] not in _FOR_PRACTICE,
             ).value,
             "alarms": [alarm.kind.value for alarm in self._store.alarms_about(result.digest)],
             "received_at": result.received_at,
@@ -231,6 +266,17 @@ class _Api:
             return order.reference if order else None
         tag = result.claims.get("order_commitment")
         return next((one for one in candidates if order_commitment(result.nonce, one).hex() == tag), None)
+
+
+def _base64(value: object, what: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)  # type: ignore[arg-type]
+    except (TypeError, binascii.Error, ValueError) as exc:
+        raise ProvisioningError(f"{what} is not base64") from exc
+
+
+def _picture(part: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(qr.svg(part).encode()).decode()
 
 
 def _alarm(alarm: StoredAlarm) -> dict[str, Any]:

@@ -16,12 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.errors import ProvisioningError
+from edge.evidence import cose
+from edge.evidence.signer import KeyFile
+from edge.evidence.trust import TrustRecord, build_trust, decode_trust
 
 CARRIER_CLIENT = "carrier"  # CN of the carrier's own MQTT client; the broker's access rules name it
 _TERMINAL_ID = re.compile(r"[0-9a-f]{32}")
 _SKEW = timedelta(days=1)  # a terminal's clock may be behind ours
 _CA_VALIDITY = timedelta(days=3650)
 _LEAF_VALIDITY = timedelta(days=365)
+_GRACE_DAYS = 30  # a terminal that was away so long after its certificate's end is renewed without a new code
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,21 @@ class CarrierPki:
     def signing_public_key(self) -> Path:
         return self.folder / "signing.pub.pem"
 
+    @property
+    def root_key(self) -> Path:
+        """Signs enrolments and the first key set; a real carrier keeps it away from the network."""
+        return self.folder / "root.key.pem"
+
+    @property
+    def root(self) -> Path:
+        """Its public half: what a terminal's image is delivered with."""
+        return self.folder / "root.pem"
+
+    @property
+    def trust(self) -> Path:
+        """The newest signed key set."""
+        return self.folder / "trust.cose"
+
 
 def create_pki(folder: Path, *, now: datetime) -> CarrierPki:
     """Make CA, broker certificate (localhost, 127.0.0.1, ::1), client certificate and signing key.
@@ -93,13 +112,33 @@ def create_pki(folder: Path, *, now: datetime) -> CarrierPki:
     )
     signing_key = _new_key(pki.signing_key)
     pki.signing_public_key.write_bytes(public_pem(signing_key.public_key()))
+    root_key = _new_key(pki.root_key)
+    pki.root.write_bytes(public_pem(root_key.public_key()))
+    first = TrustRecord(version=1, keys=(signing_key.public_key(),), grace_days=_GRACE_DAYS)
+    pki.trust.write_bytes(build_trust(first, KeyFile(pki.root_key)))
     return pki
+
+
+def rotate_signing_key(pki: CarrierPki) -> TrustRecord:
+    """A new signing key, and a key set that names it beside the one before, signed by that one.
+
+    The key before stays in the set until the next rotation: a terminal that was away still gets what it signed.
+    """
+    former = KeyFile(pki.signing_key)
+    before = decode_trust(cose.parse(pki.trust.read_bytes()).payload)
+    pki.signing_key.rename(pki.folder / f"signing-{former.key_id.hex()}.key.pem")
+    key = _new_key(pki.signing_key).public_key()
+    record = TrustRecord(before.version + 1, (key, former.public_key), before.grace_days)
+    pki.trust.write_bytes(build_trust(record, former))
+    pki.signing_public_key.write_bytes(public_pem(key))
+    return record
 
 
 def open_pki(folder: Path) -> CarrierPki:
     """The keys that `create_pki` made. ProvisioningError names the first missing file."""
     pki = CarrierPki(folder)
-    for path in (pki.ca, pki.ca_key, pki.client_certificate, pki.client_key, pki.signing_key):
+    needed = (pki.ca, pki.ca_key, pki.client_certificate, pki.client_key, pki.signing_key, pki.root_key, pki.trust)
+    for path in needed:
         if not path.is_file():
             raise ProvisioningError(
                 f"{path} is missing", todo="run `vouch-sim carrier --keys FOLDER` on an empty folder"
@@ -107,19 +146,19 @@ def open_pki(folder: Path) -> CarrierPki:
     return pki
 
 
-def issue_terminal_certificate(pki: CarrierPki, csr_pem: bytes, terminal_id: str, *, now: datetime) -> bytes:
-    """A client certificate (PEM) for a request whose CN is this terminal id (32 lower-case hexadecimal digits).
+def issue_terminal_certificate(pki: CarrierPki, csr: bytes, terminal_id: str, *, now: datetime) -> bytes:
+    """A client certificate (PEM) for a request (DER) whose CN is this terminal id (32 lower-case hexadecimal digits).
 
     Only the CN and the key are taken from the request. ProvisioningError where the request's own signature, its key
     (P-256) or its CN is wrong: a terminal must never obtain another role's name.
     """
     try:
-        request = x509.load_pem_x509_csr(csr_pem)
+        request = x509.load_der_x509_csr(csr)
         signed = request.is_signature_valid
         key = request.public_key()
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError as exc:
-        raise ProvisioningError("the certificate request cannot be read", todo="send PEM, PKCS#10") from exc
+        raise ProvisioningError("the certificate request cannot be read", todo="send PKCS#10, DER") from exc
     if not signed or not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ProvisioningError("the certificate request is not signed by a P-256 key of its own")
     if not _TERMINAL_ID.fullmatch(terminal_id) or [name.value for name in names] != [terminal_id]:

@@ -55,7 +55,7 @@ def reference_policy() -> Policy:
 def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:
     """Run until SIGINT or SIGTERM. ConfigError where the HTTP port is taken, LinkError where TLS files do not load."""
     clock = clock or SystemClock()
-    pki = _keys(settings.keys, clock)
+    pki = keys_of(settings.keys, clock)
     door = _listen(settings.http_port)
     store = Store(settings.database)
     address = BrokerAddress(
@@ -88,7 +88,8 @@ def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:
         store.close()
 
 
-def _keys(folder: Path, clock: Clock) -> CarrierPki:
+def keys_of(folder: Path, clock: Clock) -> CarrierPki:
+    """The carrier's keys; made where the folder is empty."""
     if (folder / "ca.pem").exists():
         return open_pki(folder)
     return create_pki(folder, now=datetime.fromtimestamp(clock.utc(), UTC))

@@ -12,24 +12,24 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from edge.clock import Clock
 from edge.errors import EvidenceError, LinkError, ProvisioningError, VouchError
-from edge.evidence import messages, requests
+from edge.evidence import cose, messages, requests
 from edge.evidence.claims import Claims, Fresh, Mode
 from edge.evidence.messages import Challenge, PolicyReference, Receipt, ReceiptStatus
 from edge.evidence.requests import TICKET_ORDER, RequestKind
 from edge.evidence.signer import Signer
+from edge.evidence.trust import decode_trust
 from edge.ipc import Down, Up
-from edge.provisioning.identity import EnrolmentRequest
 from edge.session.decision import Policy
+from simulator.carrier import registry
 from simulator.carrier.judgement import Alarm, Finding, Statement, is_trusted, judge
-from simulator.carrier.pki import CarrierPki, issue_terminal_certificate, load_public_key
+from simulator.carrier.pki import CarrierPki, load_public_key
 from simulator.carrier.portrait import fit_portrait
-from simulator.carrier.store import Order, Store, StoredResult, Terminal
+from simulator.carrier.store import SELF_TEST, Order, Store, StoredResult, Terminal
 
 Publish = Callable[[str, bytes], None]
 _LOG = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ _TICKET_TTL_S = 7 * 86_400  # what a challenge may have at most
 # A ticket that was lost on its way, or with a terminal's disk, keeps counting until its end.
 _TICKETS_LIVING = 4  # times what the policy allows
 _STATUS_LIMIT = 2048
+_DER_SEQUENCE = b"\x30"
 _DETAIL_LIMIT = 200
 
 
@@ -67,22 +68,16 @@ class Carrier:
         """Results measured with this model pack (SHA-256 of its pack.toml) raise no alarm."""
         self._store.add_pack(digest)
 
-    def enrol(self, request: EnrolmentRequest) -> bytes:
-        """Register a terminal's keys and issue its certificate (PEM). ProvisioningError where a part is wrong."""
-        if not 1 <= len(request.site) <= 32:
-            raise ProvisioningError("the site has 1 to 32 characters")
-        for pem in (request.result_key, request.portrait_key):
-            load_public_key(pem.encode())
-        now = datetime.fromtimestamp(self._clock.utc(), UTC)
-        certificate = issue_terminal_certificate(self._pki, request.csr.encode(), request.terminal_id, now=now)
-        self._store.add_terminal(
-            Terminal(request.terminal_id, request.site, request.result_key, request.portrait_key, self._clock.utc())
-        )
-        _LOG.info("terminal %s enrolled at %s", request.terminal_id, request.site)
-        return certificate
+    def enrol(self, message: bytes, *, broker: tuple[str, int], site: str | None = None) -> registry.Answer:
+        """The bundle for a terminal's request, see registry.py. EvidenceError, ProvisioningError."""
+        return registry.answer(self._pki, self._store, message, broker=broker, site=site, now=self._clock.utc())
 
-    def issue_order(self, terminal_id: str, reference: str, portrait: bytes | None = None) -> Order:
+    def issue_order(
+        self, terminal_id: str, reference: str, portrait: bytes | None = None, *, self_test: bool = False
+    ) -> Order:
         """A new order: a challenge of its own, signed, with the portrait sealed to this terminal, on its way.
+
+        A self-test asks nobody: the terminal answers at once, to show that its way to us works.
 
         ProvisioningError: no such terminal. CaptureError: no picture. EvidenceError: a field out of range.
         LinkError: the broker does not take it; then there is no order.
@@ -90,11 +85,21 @@ class Carrier:
         terminal = self._store.terminal(terminal_id)
         if terminal is None:
             raise ProvisioningError(f"no terminal {terminal_id}", todo="enrol it first")
-        return self._issue(terminal, reference, portrait)
+        if (reference == SELF_TEST) is not self_test:
+            raise ProvisioningError(f"{SELF_TEST} is no person's order", todo="name the order otherwise")
+        return self._issue(terminal, reference, portrait, self_test=self_test)
 
     def _issue(
-        self, terminal: Terminal, reference: str, portrait: bytes | None = None, *, ticket: bool = False
+        self,
+        terminal: Terminal,
+        reference: str,
+        portrait: bytes | None = None,
+        *,
+        ticket: bool = False,
+        self_test: bool = False,
     ) -> Order:
+        if self._store.retired_at(terminal.id) is not None:
+            raise ProvisioningError(f"terminal {terminal.id} is retired", todo="enrol what stands in its place")
         now = self._clock.utc()
         order = Order(
             id=secrets.token_hex(8),
@@ -106,7 +111,9 @@ class Carrier:
             expires_at=now + (_TICKET_TTL_S if ticket else _CHALLENGE_TTL_S),
             ticket=ticket,
         )
-        challenge = messages.build_challenge(self._challenge(order, terminal, portrait), self._signer)
+        challenge = messages.build_challenge(
+            self._challenge(order, terminal, portrait, self_test=self_test), self._signer
+        )
         if not ticket:
             self._send_policy(terminal.id)
         # The record comes first: an answer must never be faster than our knowledge of the question.
@@ -129,10 +136,12 @@ class Carrier:
         match place[2]:
             case Up.RESULT.value:
                 self._result(terminal, payload)
-            case Up.STATUS.value | Up.AUDIT.value:
+            case Up.STATUS.value:
                 self._status(terminal, payload)
             case Up.REQUEST.value:
                 self._request(terminal, payload)
+            case Up.AUDIT.value:
+                self._audit(terminal, payload)
 
     def _request(self, terminal: Terminal, payload: bytes) -> None:
         """1. Signed by this terminal, in form. 2. Not answered before. 3. The order begins, or tickets go out.
@@ -227,17 +236,49 @@ class Carrier:
         self._store.note_seen(terminal.id, self._clock.utc(), json.dumps(status))
         if self._policy is not None and self._policy.digest.hex() not in json.dumps(status):
             self._send_policy(terminal.id)
+        trust = self._pki.trust.read_bytes()
+        version = status.get("trust")
+        if isinstance(version, int) and version < decode_trust(cose.parse(trust).payload).version:
+            self._send(terminal.id, Down.COMMAND, trust)
+        if status.get("provisioned") is False:
+            self._test(terminal.id)
+
+    def _test(self, terminal_id: str) -> None:
+        """A terminal that no result of has been accepted yet is asked for one; once while that question lives."""
+        now = self._clock.utc()
+        asked = (order for order in self._store.orders() if order.terminal == terminal_id)
+        living = [order for order in asked if order.reference == SELF_TEST and order.expires_at >= now]
+        if any(self._store.result_for(order.nonce) is None for order in living):
+            return
+        try:
+            self.issue_order(terminal_id, SELF_TEST, self_test=True)
+        except (LinkError, ProvisioningError) as exc:
+            _LOG.warning("%s: no self-test now: %s", terminal_id, exc.message)
+
+    def _audit(self, terminal: Terminal, payload: bytes) -> None:
+        """A certificate request (DER), or the last word of a terminal (COSE): the first byte tells."""
+        self._store.note_seen(terminal.id, self._clock.utc())
+        try:
+            if payload[:1] == _DER_SEQUENCE:
+                answer = registry.renewed(self._pki, terminal.id, payload, now=self._clock.utc())
+                self._send(terminal.id, Down.COMMAND, answer)
+            else:
+                registry.retired(self._store, terminal, payload, now=self._clock.utc())
+        except (EvidenceError, ProvisioningError) as exc:
+            self._alarm(terminal.id, Alarm.UNREADABLE, exc.message)
 
     def _send_policy(self, terminal_id: str) -> None:
         message = self._store.newest_policy()
-        if message is None:
-            return
-        try:
-            self._publish(f"fv1/dn/{terminal_id}/{Down.POLICY.value}", message)
-        except LinkError as exc:
-            _LOG.warning("%s: no policy now: %s", terminal_id, exc.message)
+        if message is not None:
+            self._send(terminal_id, Down.POLICY, message)
 
-    def _challenge(self, order: Order, terminal: Terminal, portrait: bytes | None) -> Challenge:
+    def _send(self, terminal_id: str, topic: Down, message: bytes) -> None:
+        try:
+            self._publish(f"fv1/dn/{terminal_id}/{topic.value}", message)
+        except LinkError as exc:
+            _LOG.warning("%s: no %s now: %s", terminal_id, topic.value, exc.message)
+
+    def _challenge(self, order: Order, terminal: Terminal, portrait: bytes | None, *, self_test: bool) -> Challenge:
         sealed = None
         if portrait is not None:
             key = load_public_key(terminal.portrait_key.encode())
@@ -253,6 +294,7 @@ class Carrier:
             fresh=Fresh.TICKET if order.ticket else Fresh.ONLINE,
             portrait=sealed,
             policy=PolicyReference(self._policy.id, self._policy.version) if self._policy else None,
+            self_test=self_test,
         )
 
     def _alarm(self, terminal_id: str, alarm: Alarm, detail: str, digest: bytes | None = None) -> None:

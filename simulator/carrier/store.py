@@ -36,8 +36,12 @@ CREATE TABLE IF NOT EXISTS policies(
   signed_at INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS packs(digest BLOB PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS requests(id BLOB PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS enrolments(
+  digest BLOB PRIMARY KEY, terminal TEXT NOT NULL, at INTEGER NOT NULL, request BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS retirements(terminal TEXT PRIMARY KEY, at INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
 """
 
+SELF_TEST = "self-test"  # reference of an order that asks nobody
 _IS_SELF_TEST = "(json_extract(claims, '$.mode') = 'self-test')"
 
 
@@ -155,6 +159,18 @@ class Store:
         """Remember a sign of life, and the status message where it was one."""
         self._write("UPDATE terminals SET seen_at=?, status=COALESCE(?, status) WHERE id=?", (now, status, terminal_id))
 
+    def add_enrolment(self, digest: bytes, terminal_id: str, now: int, request: bytes) -> None:
+        """Keep the signed request that a bundle answered."""
+        self._write("INSERT OR IGNORE INTO enrolments VALUES (?,?,?,?)", (digest, terminal_id, now, request))
+
+    def retire(self, terminal_id: str, now: int, record: bytes) -> None:
+        """Keep a terminal's last signed word; the first counts."""
+        self._write("INSERT OR IGNORE INTO retirements VALUES (?,?,?)", (terminal_id, now, record))
+
+    def retired_at(self, terminal_id: str) -> int | None:
+        rows = self._rows("SELECT at FROM retirements WHERE terminal=?", (terminal_id,))
+        return rows[0]["at"] if rows else None
+
     # Orders
 
     def add_order(self, order: Order) -> None:
@@ -207,7 +223,11 @@ class Store:
     # Policies and packs
 
     def add_policy(self, digest: bytes, policy_id: str, version: int, message: bytes, now: int) -> None:
-        self._write("INSERT OR IGNORE INTO policies VALUES (?,?,?,?,?)", (digest, policy_id, version, message, now))
+        """A policy that is known already is kept with its newest signature: keys change more often than policies."""
+        self._write(
+            "INSERT INTO policies VALUES (?,?,?,?,?) ON CONFLICT(digest) DO UPDATE SET message=excluded.message",
+            (digest, policy_id, version, message, now),
+        )
 
     def newest_policy(self) -> bytes | None:
         """The signed message of the policy that was added last."""
@@ -237,7 +257,15 @@ class Store:
         highest = self._rows("SELECT MAX(ctr) AS top FROM results WHERE terminal=?", (statement.terminal,))
         return Known(
             now=now,
-            order=IssuedOrder(order.terminal, order.expires_at, answered, ticket=order.ticket) if order else None,
+            order=IssuedOrder(
+                order.terminal,
+                order.expires_at,
+                answered,
+                self_test=order.reference == SELF_TEST,
+                ticket=order.ticket,
+            )
+            if order
+            else None,
             policy=bool(self._rows("SELECT 1 FROM policies WHERE digest=?", (statement.policy_digest,))),
             pack=bool(self._rows("SELECT 1 FROM packs WHERE digest=?", (statement.pack_digest,))),
             highest_ctr=highest[0]["top"] or 0,

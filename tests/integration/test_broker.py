@@ -27,8 +27,8 @@ def pki(tmp_path_factory):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-        pem = csr.public_bytes(serialization.Encoding.PEM)
-        (folder / f"{name}.pem").write_bytes(issue_terminal_certificate(pki, pem, name, now=datetime.now(UTC)))
+        der = csr.public_bytes(serialization.Encoding.DER)
+        (folder / f"{name}.pem").write_bytes(issue_terminal_certificate(pki, der, name, now=datetime.now(UTC)))
         (folder / f"{name}.key.pem").write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -131,7 +131,7 @@ def test_a_client_without_a_certificate_of_our_ca_says_nothing(broker, pki, tmp_
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ONE)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    pem = issue_terminal_certificate(stranger, csr.public_bytes(serialization.Encoding.PEM), ONE, now=datetime.now(UTC))
+    pem = issue_terminal_certificate(stranger, csr.public_bytes(serialization.Encoding.DER), ONE, now=datetime.now(UTC))
     (stranger.folder / f"{ONE}.pem").write_bytes(pem)
     (stranger.folder / f"{ONE}.key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -17,11 +17,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.clock import SystemClock
 from edge.evidence.messages import ReceiptStatus
-from edge.provisioning.identity import Enrolment, install
+from edge.provisioning.identity import install
 from edge.session.decision import Outcome
 from simulator.blind_terminal import PACK_DIGEST, BlindTerminal
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls, mosquitto_path
-from simulator.carrier.pki import create_pki, load_public_key
+from simulator.carrier.pki import create_pki, load_public_key, public_pem
 from simulator.processes import Child, python_module
 
 PATIENCE_S = 10
@@ -33,20 +33,13 @@ class Shop:
 
     def __init__(self, folder, site, http, broker):
         self.terminal = BlindTerminal(folder, site=site, clock=SystemClock())
+        (folder / "root.pem").write_bytes((folder.parent / "keys" / "root.pem").read_bytes())
         answer = http.post(
-            "/api/terminals",
-            json={
-                "terminal_id": self.terminal.id,
-                "site": site,
-                "result_key": self.terminal.request.result_key,
-                "portrait_key": self.terminal.request.portrait_key,
-                "csr": self.terminal.request.csr,
-            },
+            "/api/enrolments", json={"request": base64.b64encode(self.terminal.asked.message).decode(), "site": site}
         )
         assert answer.status_code == 201, answer.text
-        enrolment = Enrolment(**answer.json()["enrolment"])
-        install(folder, enrolment, fingerprint=answer.json()["fingerprint"])
-        self.terminal.trust(load_public_key(enrolment.carrier_keys["carrier"].encode()))
+        install(folder, base64.b64decode(answer.json()["bundle"]), code=answer.json()["code"])
+        self.terminal.trust(load_public_key((folder.parent / "keys" / "signing.pub.pem").read_bytes()))
         self.came = {last: queue.Queue() for last in ("challenge", "receipt", "policy")}
         self.subscribed = queue.Queue()
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self.terminal.id)
@@ -169,7 +162,7 @@ def test_the_signed_bytes_can_be_fetched_and_verified_by_the_command(house, tmp_
     fetched = http.get(f"/api/results/{digest}")
     assert fetched.content == envelope
     (tmp_path / "result.cose").write_bytes(fetched.content)
-    (tmp_path / "result.pub").write_text(one.terminal.request.result_key)
+    (tmp_path / "result.pub").write_bytes(public_pem(one.terminal.asked.request.result_key))
     command = [*python_module("edge.cli"), "evidence", "verify", str(tmp_path / "result.cose")]
     command += ["--key", str(tmp_path / "result.pub"), "--aad", "result"]
     assert subprocess.run(command, check=False, capture_output=True, cwd=".").returncode == 0

@@ -191,7 +191,8 @@ def test_status_messages_say_how_the_terminal_is_and_nothing_of_a_person(counter
         message = uplink.expect(lambda m: isinstance(m, Publish) and m.topic is Up.STATUS)
         status = json.loads(message.payload)
         assert status["state"] == "ready"
-        assert status["policy"]["version"] == 0
+        assert status["policy"]["version"] == 1, "the enrolment's"
+        assert status["provisioned"] is False
         assert status["boot"] == 1
         assert len(message.payload) < 1024
         session(counter, uplink)

@@ -24,7 +24,8 @@ from edge.config import Settings, load
 from edge.ipc import Decoder, Hello, Link, LinkState, Message, encode
 from edge.provisioning import identity
 from simulator.broker import Broker, BrokerTls
-from simulator.carrier.pki import CarrierPki, create_pki, issue_terminal_certificate
+from simulator.carrier.pki import CarrierPki, create_pki
+from tests.support.enrolment import CODE, signed_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TERMINAL_ID = "00112233445566778899aabbccddeeff"
@@ -49,22 +50,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def enrolled(folder: Path, *, host: str = "localhost", extra: str = "") -> Place:
-    """Make carrier keys and a terminal that the carrier has enrolled; `extra` is added to terminal.toml."""
+def enrolled(folder: Path, *, host: str = "localhost", extra: str = "", enrolled_at: datetime | None = None) -> Place:
+    """Make carrier keys and a terminal that the carrier has enrolled, then or now; `extra` goes into terminal.toml."""
     pki = create_pki(folder / "pki", now=datetime.now(UTC))
     place = folder / "terminal"
-    request = identity.create(place, site="shop-1", terminal_id=TERMINAL_ID)
-    enrolment = identity.Enrolment(
-        terminal_id=TERMINAL_ID,
-        broker_host=host,
-        broker_port=free_port(),
-        certificate=issue_terminal_certificate(
-            pki, request.csr.encode(), terminal_id=TERMINAL_ID, now=datetime.now(UTC)
-        ).decode(),
-        ca=pki.ca.read_text(),
-        carrier_keys={"signing": pki.signing_public_key.read_text()},
-    )
-    config = identity.install(place, enrolment, fingerprint=enrolment.fingerprint)
+    asked = identity.create(place, site="shop-1", terminal_id=TERMINAL_ID, root=pki.root)
+    bundle = signed_bundle(pki, asked.request, broker=(host, free_port()), now=enrolled_at)
+    config = identity.install(place, bundle, code=CODE)
     text = config.read_text().replace("/var/lib/vouch", "state").replace("/run/vouch", "run")
     for name in ("state", "run"):
         (place / name).mkdir(mode=0o700, exist_ok=True)

@@ -20,7 +20,7 @@ TERMINAL = "0123456789abcdef" * 2
 def request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return csr.public_bytes(serialization.Encoding.PEM)
+    return csr.public_bytes(serialization.Encoding.DER)
 
 
 def test_every_private_key_can_be_read_by_its_owner_alone(tmp_path):

@@ -62,7 +62,7 @@ class House:
 
     def terminal(self, name="a"):
         terminal = BlindTerminal(self.folder / name, site=f"shop {name}", clock=self.clock)
-        self.carrier.enrol(terminal.request)
+        self.carrier.enrol(terminal.asked.message, broker=("localhost", 8883))
         terminal.trust(load_public_key(self.pki.signing_public_key.read_bytes()))
         return terminal
 
@@ -316,11 +316,12 @@ def test_a_large_portrait_is_made_to_fit_and_keeps_its_shape():
 
 
 def test_a_certificate_is_issued_only_for_the_name_in_the_request(house, tmp_path):
-    from dataclasses import replace
-
     terminal = BlindTerminal(tmp_path / "x", site="shop", clock=house.clock)
-    with pytest.raises(ProvisioningError):
-        house.carrier.enrol(replace(terminal.request, terminal_id="f" * 32))
+    signed = bytearray(terminal.asked.message)
+    at = signed.index(terminal.asked.request.terminal_id)
+    signed[at] ^= 1
+    with pytest.raises(EvidenceError):
+        house.carrier.enrol(bytes(signed), broker=("localhost", 8883))
     assert house.store.terminals() == []
 
 

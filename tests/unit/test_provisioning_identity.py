@@ -1,140 +1,246 @@
-"""Enrolment: keys stay, requests leave, and only a fitting answer is written."""
+"""Enrolment: keys stay, requests leave, and only the answer to this very request, with its code, is installed."""
 
-import datetime as dt
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge import config
-from edge.errors import ProvisioningError
-from edge.provisioning import identity
-from edge.provisioning.identity import Enrolment, EnrolmentRequest
+from edge.errors import ConfigError, ProvisioningError, StorageError
+from edge.evidence import messages
+from edge.evidence.signer import KeyFile, load_private_key
+from edge.evidence.trust import TrustRecord, build_trust
+from edge.provisioning import identity, standing
+from edge.provisioning.enrolment import KeyStore, Purpose
+from edge.provisioning.standing import Stage
+from edge.session.decision import Policy
+from simulator.carrier.pki import CarrierPki, create_pki
+from tests.support.enrolment import CODE, der, signed_bundle
 
 
-class Authority:
-    """A carrier's CA that signs what it is asked to."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")])
-        self.certificate = self.signed(self.name, self.key.public_key())
-        self.carrier_key = ec.generate_private_key(ec.SECP256R1()).public_key()
-
-    def signed(self, subject: x509.Name, key) -> x509.Certificate:
-        start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(start)
-            .not_valid_after(start + dt.timedelta(days=3650))
-            .sign(self.key, hashes.SHA256())
-        )
-
-    def enrol(self, request: EnrolmentRequest) -> Enrolment:
-        csr = x509.load_pem_x509_csr(request.csr.encode())
-        encoding = serialization.Encoding.PEM
-        return Enrolment(
-            terminal_id=request.terminal_id,
-            broker_host="broker.example",
-            broker_port=8883,
-            certificate=self.signed(csr.subject, csr.public_key()).public_bytes(encoding).decode(),
-            ca=self.certificate.public_bytes(encoding).decode(),
-            carrier_keys={
-                "carrier-1": self.carrier_key.public_bytes(
-                    encoding, serialization.PublicFormat.SubjectPublicKeyInfo
-                ).decode()
-            },
-        )
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory) -> CarrierPki:
+    return create_pki(tmp_path_factory.mktemp("carrier") / "keys", now=datetime.now(UTC))
 
 
-def test_a_terminal_enrols_and_its_settings_load(tmp_path: Path) -> None:
-    request = identity.create(tmp_path, site="shop-7")
-    answer = Authority().enrol(request)
-    path = identity.install(
-        tmp_path, identity.parse_enrolment(json.dumps(asdict(answer))), fingerprint=answer.fingerprint
-    )
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_terminal_enrols_and_its_settings_load(tmp_path, pki):
+    asked = identity.create(tmp_path, site="shop-7", root=pki.root, hardware_model="counter-1")
+    assert standing.inspect(tmp_path, 0).stage is Stage.REQUESTED
+    path = identity.install(tmp_path, signed_bundle(pki, asked.request), code=CODE)
     settings = config.load(path)
-    assert settings.terminal_id == request.terminal_id
+    assert settings.terminal_id == asked.request.terminal_id.hex()
+    assert (settings.site, settings.hardware_model) == ("shop-7", "counter-1")
     assert settings.uplink.key == tmp_path / "uplink" / "tls.key"
     assert settings.keys.carrier_keys == tmp_path / "carrier"
+    assert settings.keys.carrier_root == tmp_path / "root.pem"
+    state = standing.inspect(tmp_path, datetime.now(UTC).timestamp())
+    assert state.stage is Stage.UNPROVISIONED
+    assert 364 < state.certificate.days_left <= 365
+    assert (state.carrier_keys, state.trust_version, state.grace_days) == (1, 1, 30)
+    assert not state.hardware_key
 
 
-def test_private_keys_are_for_their_owner_only_and_the_request_holds_none(tmp_path: Path) -> None:
-    identity.create(tmp_path, site="shop-7")
+def test_the_request_says_what_the_carrier_must_know_and_nothing_secret(tmp_path, pki):
+    asked = identity.create(tmp_path, root=pki.root)
+    request = asked.request
+    assert request.purpose is Purpose.ENROL
+    assert request.key_store is KeyStore.SOFTWARE
+    assert request.result_key == load_private_key(tmp_path / "terminal/result.key").public_key()
+    assert request.portrait_key == load_private_key(tmp_path / "terminal/portrait.key").public_key()
     for name in ("terminal/result.key", "terminal/portrait.key", "uplink/tls.key"):
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
-    assert "PRIVATE" not in (tmp_path / "request.json").read_text()
+        path = tmp_path / name
+        assert path.stat().st_mode & 0o777 == 0o600
+        secret = load_private_key(path).private_numbers().private_value.to_bytes(32, "big")
+        assert secret not in asked.message
+    assert identity.ask(tmp_path).message == asked.message, "the request that waits stays the same"
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ProvisioningError, match="cannot be made") as caught:
-        identity.create(tmp_path / "taken" / "vouch", site="shop-7")
+    with pytest.raises(StorageError, match="cannot be made") as caught:
+        identity.create(tmp_path / "taken" / "vouch")
     assert "--dir" in caught.value.todo
 
 
 @pytest.mark.parametrize("site", ["", "s" * 33])
-def test_a_site_that_the_settings_would_refuse_is_refused_before_keys_are_made(tmp_path: Path, site: str) -> None:
+def test_a_site_that_the_settings_would_refuse_is_refused_before_keys_are_made(tmp_path, site):
     with pytest.raises(ProvisioningError, match="characters"):
         identity.create(tmp_path, site=site)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_are_never_overwritten(tmp_path: Path) -> None:
-    identity.create(tmp_path, site="shop-7")
-    before = (tmp_path / "terminal/result.key").read_bytes()
+def test_keys_are_never_overwritten(tmp_path, pki):
+    identity.create(tmp_path, root=pki.root)
+    before = files(tmp_path)
     with pytest.raises(ProvisioningError, match="already holds an identity"):
-        identity.create(tmp_path, site="shop-7")
-    assert (tmp_path / "terminal/result.key").read_bytes() == before
+        identity.create(tmp_path, root=pki.root)
+    assert files(tmp_path) == before
 
 
-def test_an_interrupted_creation_starts_again(tmp_path: Path) -> None:
-    identity.create(tmp_path, site="shop-7")
-    (tmp_path / "terminal/result.key").unlink()  # written last: its absence is a creation that was cut off
-    assert identity.create(tmp_path, site="shop-7").site == "shop-7"
+def test_a_root_that_is_none_is_refused_before_keys_are_made(tmp_path):
+    (tmp_path / "bad.pem").write_text("no key")
+    with pytest.raises(ConfigError, match="public key"):
+        identity.create(tmp_path / "t", root=tmp_path / "bad.pem")
+    assert not (tmp_path / "t").exists()
 
 
-@pytest.mark.parametrize("broken", ["fingerprint", "terminal", "certificate", "key", "later key", "authority"])
-def test_an_answer_that_does_not_fit_writes_nothing(tmp_path: Path, broken: str) -> None:
-    request = identity.create(tmp_path, site="shop-7")
-    authority, other = Authority(), Authority()
-    answer = authority.enrol(request)
-    stranger = identity.create(tmp_path / "stranger", site="shop-8")
-    changed = {
-        "fingerprint": answer,
-        "terminal": replace(answer, terminal_id=stranger.terminal_id),
-        "certificate": replace(answer, certificate=authority.enrol(stranger).certificate),
-        "key": replace(answer, carrier_keys={"carrier-1": "no key"}),
-        "later key": replace(answer, carrier_keys={**answer.carrier_keys, "z": "no key"}),
-        "authority": replace(answer, ca=other.enrol(request).ca),
-    }[broken]
-    fingerprint = "0" * 16 if broken == "fingerprint" else changed.fingerprint
-    with pytest.raises(ProvisioningError) as caught:
-        identity.install(tmp_path, changed, fingerprint=fingerprint)
+def test_the_root_may_be_a_certificate(tmp_path, pki):
+    key = load_private_key(pki.root_key)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=9))
+    (tmp_path / "root.crt").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    asked = identity.create(tmp_path / "t", root=tmp_path / "root.crt")
+    assert identity.install(tmp_path / "t", signed_bundle(pki, asked.request), code=CODE).exists()
+
+
+def foreign_policy(tmp_path) -> bytes:
+    stranger = tmp_path / "stranger.pem"
+    stranger.write_bytes(identity.keys.private_pem(ec.generate_private_key(ec.SECP256R1())))
+    stranger.chmod(0o600)
+    return messages.build_policy(Policy("p", 9, b""), KeyFile(stranger))
+
+
+WRONG = {
+    "another root": "carrier root",
+    "another terminal": "this is",
+    "an earlier request": "earlier request",
+    "a wrong code": "one-time code does not fit",
+    "no code typed": "one-time code is missing",
+    "no code in it": "brings no one-time code",
+    "another key's certificate": "for another key",
+    "another name": "names another terminal",
+    "another authority": "none of the bundle's authorities",
+    "a foreign policy": "unknown key",
+    "no certificate": "cannot be read",
+    "half of it": "carrier root",
+    "an altered byte": "carrier root",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_bundle_that_does_not_fit_changes_nothing_and_says_what_to_do(tmp_path, pki, wrong):
+    folder = tmp_path / "t"
+    asked = identity.create(folder, site="shop-7", root=pki.root).request
+    stranger = identity.create(tmp_path / "stranger", root=pki.root).request
+    other = create_pki(tmp_path / "other", now=datetime.now(UTC))
+    right = signed_bundle(pki, asked)
+    code: str | None = CODE
+    match wrong:
+        case "another root":
+            bundle = signed_bundle(pki, asked, root=other.root_key)
+        case "another terminal":
+            bundle = signed_bundle(pki, stranger)
+        case "an earlier request":
+            bundle = signed_bundle(pki, replace(asked, nonce=bytes(16), payload=b"another"))
+        case "a wrong code":
+            bundle, code = right, "0123-4567-89AC"
+        case "no code typed":
+            bundle, code = right, None
+        case "no code in it":
+            bundle = signed_bundle(pki, asked, code_tag=None)
+        case "another key's certificate":
+            key = ec.generate_private_key(ec.SECP256R1())
+            csr = identity.signing_request(key, asked.terminal_id.hex())
+            from simulator.carrier.pki import issue_terminal_certificate
+
+            theirs = issue_terminal_certificate(pki, csr, asked.terminal_id.hex(), now=datetime.now(UTC))
+            bundle = signed_bundle(pki, asked, certificate=der(theirs))
+        case "another name":
+            bundle = signed_bundle(pki, asked, certificate=der(pki.client_certificate.read_bytes()))
+        case "another authority":
+            bundle = signed_bundle(pki, asked, authorities=(der(other.ca.read_bytes()),))
+        case "a foreign policy":
+            bundle = signed_bundle(pki, asked, policy=foreign_policy(tmp_path))
+        case "no certificate":
+            bundle = signed_bundle(pki, asked, certificate=b"none")
+        case "half of it":
+            bundle = right[: len(right) // 2]
+        case _:
+            bundle = right[:-1] + bytes([right[-1] ^ 1])
+    before = files(folder)
+    with pytest.raises(ProvisioningError, match=WRONG[wrong]) as caught:
+        identity.install(folder, bundle, code=code)
     assert caught.value.todo
-    assert not (tmp_path / "terminal.toml").exists()
-    assert not (tmp_path / "carrier").exists()
-    assert not (tmp_path / "uplink" / "tls.crt").exists()
+    assert files(folder) == before
+    assert identity.install(folder, right, code=CODE).exists(), "the right one still works"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"terminal_id": 1}', "\x00"])
-def test_a_file_that_no_carrier_wrote_is_refused(text: str) -> None:
-    with pytest.raises(ProvisioningError):
-        identity.parse_enrolment(text)
+def test_a_bundle_works_once(tmp_path, pki):
+    asked = identity.create(tmp_path, root=pki.root)
+    bundle = signed_bundle(pki, asked.request)
+    identity.install(tmp_path, bundle, code=CODE)
+    before = files(tmp_path)
+    with pytest.raises(ProvisioningError, match="used before"):
+        identity.install(tmp_path, bundle, code=CODE)
+    identity.ask(tmp_path)  # a new question does not make an old answer good
+    with pytest.raises(ProvisioningError, match="earlier request"):
+        identity.install(tmp_path, bundle, code=CODE)
+    assert before.items() <= files(tmp_path).items()
 
 
-def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
-    request = identity.create(tmp_path, site="shop-7")
-    answer = asdict(Authority().enrol(request))
-    answer["carrier_keys"] = {"../../evil": answer["carrier_keys"]["carrier-1"]}
-    with pytest.raises(ProvisioningError):
-        identity.parse_enrolment(json.dumps(answer))
+@pytest.mark.parametrize("typed", ["0123 4567 89ab", "0123456789AB", "o123-4567-89ab", "OI23-4567-89AB"])
+def test_a_code_is_taken_as_people_type_it(tmp_path, pki, typed):
+    asked = identity.create(tmp_path, root=pki.root)
+    assert identity.install(tmp_path, signed_bundle(pki, asked.request), code=typed).exists()
+
+
+# Renewal by file: a terminal whose certificate has ended while it was away.
+
+
+def enrolled(folder, pki, ago: timedelta):
+    asked = identity.create(folder, site="shop-7", root=pki.root)
+    identity.install(folder, signed_bundle(pki, asked.request, now=datetime.now(UTC) - ago), code=CODE)
+    with (folder / "terminal.toml").open("a") as file:
+        file.write("\n[kiosk]\nport = 0\n")
+
+
+def test_within_the_grace_a_renewal_needs_no_code_and_brings_a_new_key(tmp_path, pki):
+    enrolled(tmp_path, pki, timedelta(days=365 + 29))
+    assert standing.inspect(tmp_path, datetime.now(UTC).timestamp()).certificate.days_left < -28
+    key, settings = (tmp_path / "uplink/tls.key").read_bytes(), (tmp_path / "terminal.toml").read_bytes()
+    asked = identity.ask(tmp_path)
+    assert asked.request.purpose is Purpose.RENEW
+    assert (tmp_path / "uplink/tls.key").read_bytes() == key, "the old key stays until the answer is in force"
+    identity.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
+    assert (tmp_path / "uplink/tls.key").read_bytes() != key
+    assert (tmp_path / "uplink/tls.key").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "uplink/next.key").exists()
+    assert (tmp_path / "terminal.toml").read_bytes() == settings, "what the technician has set stays"
+    assert standing.inspect(tmp_path, datetime.now(UTC).timestamp()).certificate.days_left > 364
+
+
+def test_after_the_grace_a_renewal_needs_a_code(tmp_path, pki):
+    enrolled(tmp_path, pki, timedelta(days=365 + 31))
+    asked = identity.ask(tmp_path)
+    with pytest.raises(ProvisioningError, match="grace is over"):
+        identity.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
+    with pytest.raises(ProvisioningError, match="code is missing"):
+        identity.install(tmp_path, signed_bundle(pki, asked.request))
+    assert identity.install(tmp_path, signed_bundle(pki, asked.request), code=CODE).exists()
+
+
+def test_a_renewal_brings_a_newer_key_set_and_forgets_the_keys_that_are_out(tmp_path, pki):
+    enrolled(tmp_path, pki, timedelta(0))
+    asked = identity.ask(tmp_path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    new = tmp_path / "new.pem"
+    new.write_bytes(identity.keys.private_pem(key))
+    new.chmod(0o600)
+    trust = build_trust(TrustRecord(2, (key.public_key(),), 5), KeyFile(pki.root_key))
+    policy = messages.build_policy(Policy("p", 2, b""), KeyFile(new))
+    identity.install(tmp_path, signed_bundle(pki, asked.request, trust=trust, policy=policy), code=CODE)
+    state = standing.inspect(tmp_path, datetime.now(UTC).timestamp())
+    assert (state.carrier_keys, state.trust_version, state.grace_days) == (1, 2, 5)
+    again = identity.ask(tmp_path)
+    with pytest.raises(ProvisioningError, match="older than 2"):
+        identity.install(tmp_path, signed_bundle(pki, again.request), code=CODE)
