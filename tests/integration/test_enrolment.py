@@ -120,7 +120,7 @@ def test_a_blank_terminal_comes_to_its_first_receipt_follows_its_carriers_keys_a
             (first,) = http.get("/api/results").json()
             assert (first["claims"]["mode"], first["claims"]["outcome"]) == ("self-test", "inconclusive")
             assert first["trusted"] is True
-            assert first["may_register"] is False
+            assert first["registration"] == "refused"
             assert counter.terminal._standing.mode(hardware_key=True, self_test=False) is Mode.PRODUCTION
             assert counter.terminal._policy.version == 1
 
