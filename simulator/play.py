@@ -66,7 +66,13 @@ def play(scenario: Scenario, terminal: Terminal, *, record: bool = False, on_fra
     """The whole session. `on_frame` sees every picture, for a human to look at; nothing else keeps one."""
     clock = VirtualClock()
     scene = cast(scenario, clock)
-    rules = _Rules(scenario, terminal, clock, scene.on_screen, exposure_control=scene.source.exposure_control)
+    begin = machine.Begin(
+        nonce=scenario.nonce,
+        policy=terminal.policy,
+        match_threshold=terminal.match_threshold,
+        exposure_control=scene.source.exposure_control,
+    )
+    rules = _Rules(begin, clock, scene.on_screen)
     terminal.vision.reset()
     observations: list[Observation] = []
     reference: Template | None = None
@@ -105,27 +111,12 @@ def play(scenario: Scenario, terminal: Terminal, *, record: bool = False, on_fra
 class _Rules:
     """The session's state and what it has said so far."""
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        terminal: Terminal,
-        clock: VirtualClock,
-        on_screen: Callable[[machine.Screen], None],
-        *,
-        exposure_control: bool,
-    ) -> None:
+    def __init__(self, begin: machine.Begin, clock: VirtualClock, on_screen: Callable[[machine.Screen], None]) -> None:
         self.state = machine.initial()
         self.screen: machine.Screen | None = None
         self.result: SessionResult | None = None
         self._clock, self._on_screen = clock, on_screen
-        self.send(
-            machine.Begin(
-                nonce=scenario.nonce,
-                policy=terminal.policy,
-                match_threshold=terminal.match_threshold,
-                exposure_control=exposure_control,
-            )
-        )
+        self.send(begin)
         self.send(machine.Consent(given=True))
 
     def send(self, event: machine.Event) -> list[float]:
@@ -197,8 +188,8 @@ def replay(path: Path) -> tuple[Played, dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as exc:
         raise ConfigError(f"{path} is no recorded session: {exc}", todo="record one with vouch-sim session") from exc
     clock = VirtualClock()
-    terminal = _Judge(policy, float(head["match_threshold"]))
-    rules = _Rules(scenario, terminal, clock, lambda _: None, exposure_control=True)  # type: ignore[arg-type]  # no vision is needed
+    begin = machine.Begin(scenario.nonce, policy, float(head["match_threshold"]), exposure_control=True)
+    rules = _Rules(begin, clock, lambda _: None)
     reference = Template(vectors[0], "replayed")
     rules.send(machine.ReferenceReady(reference))
     for seen in _with_templates(observations, at, vectors):
@@ -207,12 +198,6 @@ def replay(path: Path) -> tuple[Played, dict[str, Any]]:
         if rules.state.phase is Phase.DONE:
             break
     return rules.played(len(observations), observations, reference), head
-
-
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    policy: Policy
-    match_threshold: float
 
 
 def _with_templates(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +118,20 @@ def _played(scenarios: list[Scenario], pack_dir: Path, workers: int) -> Iterator
         yield from (run(scenario, terminal) for scenario in scenarios)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, initializer=_begin, initargs=(pack_dir,)) as pool:
-        yield from pool.imap_unordered(_work, scenarios, chunksize=1)
+    with context.Pool(workers, initializer=_begin) as pool:
+        yield from pool.imap_unordered(partial(_work, pack_dir), scenarios, chunksize=1)
 
 
-_WORKER: list[Terminal] = []  # of this worker process alone
-
-
-def _begin(pack_dir: Path) -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
     cv2.setNumThreads(1)
-    _WORKER.append(Terminal.open(pack_dir))
 
 
-def _work(scenario: Scenario) -> Row:
-    return run(scenario, _WORKER[0])
+def _work(pack_dir: Path, scenario: Scenario) -> Row:
+    return run(scenario, _opened(pack_dir))
+
+
+@lru_cache(maxsize=1)
+def _opened(pack_dir: Path) -> Terminal:
+    """Once in each worker process."""
+    return Terminal.open(pack_dir)

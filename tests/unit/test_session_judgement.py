@@ -35,6 +35,19 @@ def sensor(exponent=0.45, factors=(0.6, 1.5, 0.45), metadata=True, age_s=0.4):
     )
 
 
+def steps(delay_frames, factors=(0.6, 1.5, 0.45), moved=0.0, fps=30):
+    """Frame by frame: the picture follows each step after so many frames, while the person moves a little."""
+    samples, factor, passed = [SensorSample(1.0, 0.3, 5, 0.4, None)], 1.0, 0
+    for wanted in factors:
+        for age in range(1, 15):
+            shown = wanted if age >= delay_frames else factor
+            luma = 0.4 * shown**0.45 * (1 + moved * np.sin(passed))
+            samples.append(SensorSample(wanted, age / fps, age, luma, None))
+            passed += 1
+        factor = wanted
+    return tuple(samples)
+
+
 GOOD = PadEvidence(
     passive_early=(0.9, 0.95, 0.92),
     passive_late=(0.9, 0.91, 0.97),
@@ -237,3 +250,25 @@ def test_a_result_has_no_field_that_could_hold_a_face_or_a_score():
     types = {name: str(kind) for name, kind in SessionResult.__annotations__.items()}
     assert not any(word in kind for kind in types.values() for word in ("ndarray", "bytes", "Template", "NDArray"))
     assert [name for name, kind in types.items() if "float" in kind] == ["consent_at_s"]
+
+
+@pytest.mark.parametrize("delay_frames", [2, 3, 4])
+def test_a_sensor_follows_the_steps_a_few_frames_later(delay_frames):
+    evidence = PadEvidence(sensor_available=True, sensor=steps(delay_frames, moved=0.02))
+    assert judge_sensor(evidence) is CheckOutcome.PASS
+
+
+def test_pictures_that_follow_in_the_very_next_frame_come_from_no_sensor():
+    evidence = PadEvidence(sensor_available=True, sensor=steps(1, moved=0.02))
+    assert judge_sensor(evidence) is CheckOutcome.FAIL
+
+
+def test_where_the_next_frame_was_lost_nothing_is_said_of_it():
+    kept = tuple(s for s in steps(1) if s.age_frames > 1)
+    assert judge_sensor(PadEvidence(sensor_available=True, sensor=kept)) is CheckOutcome.PASS
+
+
+def test_the_verdict_tells_the_developer_how_far_every_cue_was_from_its_limit():
+    margins = dict(verdict(reliefs=(MIN_RELIEF / 2,)).margins)
+    assert margins[Reason.FLAT_FACE] == pytest.approx(0.5)
+    assert margins[Reason.PASSIVE_ATTACK] > 1
