@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from edge.config import DEFAULT_PACK
-from edge.errors import ConfigError
 from edge.session.decision import Outcome, Reason
 from simulator.cli import main
 from simulator.play import Terminal, play, replay, save
@@ -59,10 +58,3 @@ def test_the_command_tells_outcome_reasons_and_cues(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["outcome"] == told["expected"] == "liveness-fail"
     assert "fail" in told["cues"].values()
-
-
-def test_what_is_no_recording_is_refused(tmp_path):
-    path = tmp_path / "x.jsonl"
-    path.write_text("{}\n")
-    with pytest.raises(ConfigError, match="no recorded session"):
-        replay(path)
