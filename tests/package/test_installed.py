@@ -217,7 +217,9 @@ cp {package} "$1/srv/vouch.deb"
 chroot "$1" dpkg --install /srv/vouch.deb
 sed -i 's/^VOUCH_INIT=.*/VOUCH_INIT="--no-qr --software-key"/' "$1/etc/default/vouch"
 """
-    with booted(tmp_path / "machine", root=Path(str(BOX)) / "root", files=files, setup=setup) as machine:
+    with booted(
+        tmp_path / "machine", root=Path(str(BOX)) / "root", files=files, setup=setup, patience_s=900
+    ) as machine:
         machine.until("vouch-identity.service", "active")
         owner = machine.run("stat", "-c", "%a %U", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
         assert owner.splitlines() == ["600 vouch-terminal", "600 vouch-uplink"], machine.journal("vouch-identity")

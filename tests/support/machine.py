@@ -94,7 +94,9 @@ class Machine:
 
 
 @contextlib.contextmanager
-def booted(folder: Path, *, root: Path = Path("/"), files: Mapping[str, str], setup: str = "") -> Iterator[Machine]:
+def booted(
+    folder: Path, *, root: Path = Path("/"), files: Mapping[str, str], setup: str = "", patience_s: float = 120.0
+) -> Iterator[Machine]:
     """Boot over `root` with these files added (path: text); `setup` is shell, run with the new root in $1 before.
 
     The units that `vouch-machine.target` wants are started; a file of that name must be among `files`.
@@ -124,16 +126,16 @@ def booted(folder: Path, *, root: Path = Path("/"), files: Mapping[str, str], se
             start_new_session=True,
         )
     try:
-        machine = Machine(process, _init_of(process, folder / "console"))
+        machine = Machine(process, _init_of(process, folder / "console", patience_s))
         yield machine
     finally:
         _end(process)
         _remove(group)
 
 
-def _init_of(process: subprocess.Popen[bytes], console: Path) -> int:
+def _init_of(process: subprocess.Popen[bytes], console: Path, patience_s: float) -> int:
     """The machine's PID 1 as this computer numbers it, once it takes orders."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         assert process.poll() is None, console.read_text(errors="replace")[-2000:]
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
