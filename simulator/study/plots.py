@@ -74,7 +74,7 @@ def _draw_stack(picture: np.ndarray, bars: Sequence[Bar], left: int) -> None:
         cv2.line(picture, (from_x, y + 12), (to_x, y + 12), _INK, 1, cv2.LINE_AA)
         for x in (from_x, to_x):
             cv2.line(picture, (x, y + 8), (x, y + 16), _INK, 1)
-        _text(picture, f"{100 * bar.rate.share:.1f} %", axis + _AXIS_PX + 10, y + 16, size=12)
+        _text(picture, f"{100 * bar.rate.share:.0f} %", axis + _AXIS_PX + 10, y + 16, size=13)
 
 
 def _text(picture: np.ndarray, words: str, x: int, y: int, *, size: int, colour: tuple[int, int, int] = _INK) -> None:

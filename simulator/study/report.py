@@ -297,7 +297,7 @@ def _plot_rates(rows: Sequence[Row], path: Path) -> None:
     bars += [Bar(name, rate(part, lambda row: not accepted(row)), soft=True) for name, part in _parts(honest, "tone")]
     bars.append(Bar("attacks: APCER", None))
     bars += [Bar(species, rate(part, taken_for_bona_fide)) for species, part in _by(attacks, "species").items()]
-    draw_bars(path, "Error rates with 95 % intervals (pale: honest people not matched, by light and skin)", bars)
+    draw_bars(path, "Error rates with 95 % intervals; pale: honest and not matched", bars)
 
 
 def _plot_cues(rows: Sequence[Row], path: Path) -> None:
