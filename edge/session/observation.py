@@ -46,6 +46,7 @@ class FaceQuality:
     saturated: float  # share of face pixels at the ends of the range, 0..1
     surround: float  # mean luma of the frame outside the face, 0..1
     side_light: float  # |left - right| mean luma of the face halves, 0..1
+    lip_tint: float = 1.0  # redness where the lips are, by that of the skin below the eyes; 1 without enough colour
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -263,8 +263,11 @@ class Preview:
             self._changed.wait_for(lambda: self._small is not None and self._number > after, timeout_s)
             if self._small is None or self._number <= after:
                 return None
-            _, jpeg = cv2.imencode(".jpg", self._small, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
-            return self._number, jpeg.tobytes()
+            number, taken = self._number, self._small.copy()
+        # Outside the lock: the camera's thread never waits for an encoder.
+        _, jpeg = cv2.imencode(".jpg", taken, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+        taken.fill(0)
+        return number, jpeg.tobytes()
 
     def _wipe(self) -> None:
         if self._small is not None:

@@ -13,6 +13,9 @@ from edge.vision.picture import Image
 # Of the 112 x 112 aligned face: the skin from brows to chin, without hair and background.
 _FACE = (slice(24, 108), slice(18, 94))
 _BLACK, _WHITE = 4, 251
+_LIPS = (slice(88, 98), slice(47, 66))
+_BELOW_EYES = (slice(55, 64), slice(24, 88))
+_LEAST_REDNESS = 6.0  # Cr above grey, of 255: below it a picture has too little colour to tell lips from cloth
 
 
 def luma(picture_bgr: Image) -> float:
@@ -38,7 +41,18 @@ def quality(
         saturated=float(ends / face.size),
         surround=_surround(frame_bgr, frame_luma, box),
         side_light=abs(left - right) / 255,
+        lip_tint=_lip_tint(aligned_bgr),
     )
+
+
+def _lip_tint(aligned_bgr: Image) -> float:
+    skin = _redness(aligned_bgr[_BELOW_EYES])
+    return float(np.clip(_redness(aligned_bgr[_LIPS]) / skin, -9.0, 9.0)) if skin >= _LEAST_REDNESS else 1.0
+
+
+def _redness(part_bgr: Image) -> float:
+    """Mean Cr (ITU-R BT.601) above grey, -128..127."""
+    return 0.713 * (cv2.mean(part_bgr)[2] - 255 * luma(part_bgr))
 
 
 def _surround(frame_bgr: Image, frame_luma: float, box: tuple[float, float, float, float]) -> float:

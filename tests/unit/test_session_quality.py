@@ -63,6 +63,12 @@ def test_a_face_that_moves_fast_is_asked_to_hold_still():
     assert gate(moved(seen(), dx=2), before) is None
 
 
+def test_a_mouth_without_lips_is_a_mask_and_a_grey_picture_is_none():
+    assert gate(seen(lip_tint=0.0)) is Guidance.MOUTH_HIDDEN
+    assert gate(seen(lip_tint=-1.1)) is Guidance.MOUTH_HIDDEN
+    assert gate(seen(lip_tint=0.3)) is None
+
+
 def test_several_people_come_before_any_other_guidance():
     assert gate(replace(seen(brightness=0.05), face_count=3)) is Guidance.TWO_PEOPLE
 

@@ -8,8 +8,8 @@ const LIVE_EACH_MS = 1000;
 const PROMPTED = new Set(["turn-left", "turn-right", "blink", "mouth-open", "look-up"]);
 const RUNNING = new Set(["consent", "card", "document", "position", "challenge", "checking"]);
 const ARROWS = {
-  "turn-left": "M164 226H88M122 184L86 226l36 42",
-  "turn-right": "M476 226h76M518 184l36 42-36 42",
+  "turn-left": "M172 226H106M136 190L100 226l36 36",
+  "turn-right": "M468 226h66M504 190l36 36-36 36",
   "look-up": "M320 100V22M280 60l40-40 40 40",
 };
 
