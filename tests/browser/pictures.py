@@ -1,4 +1,4 @@
-"""Pictures of every state of the kiosk page: `python -m tests.browser.pictures FOLDER`, or one sheet for the README.
+"""Pictures of every state of the kiosk page: `python -m tests.browser.pictures FOLDER`, or without one the two of the README.
 
 The person in the preview is drawn by the simulator. A sheet is put together by the same browser.
 """
@@ -133,7 +133,8 @@ def _sheet(browser: Any, kiosk: Kiosk, people: dict[str, Any], path: Path) -> No
     for name in _SHEET_STATES:
         language = "zh" if name in {"turn-right", "scan"} else "en"
         tiles.append((name, picture_of(page, kiosk, people, name, language)))
-    page.set_viewport_size({"width": 1640, "height": 800})
+    page.set_viewport_size({"width": 1280, "height": 800})
+    _write(path.with_name("kiosk.png"), picture_of(page, kiosk, people, "turn-right", "en"))
     cells = "".join(
         f'<figure><img src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{name}</figcaption></figure>'
         for name, png in tiles
@@ -145,7 +146,11 @@ def _sheet(browser: Any, kiosk: Kiosk, people: dict[str, Any], path: Path) -> No
     )
     sheet = browser.new_page(viewport={"width": 1500, "height": 100})
     sheet.set_content(f"<style>{style}</style>{cells}")
-    picture = cv2.imdecode(np.frombuffer(sheet.screenshot(full_page=True), np.uint8), cv2.IMREAD_COLOR)
+    _write(path, sheet.screenshot(full_page=True))
+
+
+def _write(path: Path, png: bytes) -> None:
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     # Sixty-four levels a channel are enough for a sheet, and compress to half.
     cv2.imwrite(str(path), picture & 0xFC | 0x02, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(f"{path}: {path.stat().st_size // 1024} KB")
