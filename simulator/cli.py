@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_carrier(
         commands.add_parser("carrier", help="the reference carrier: challenges, verification, receipts, a page")
     )
+    broker = commands.add_parser("broker", help="a broker for that carrier and its terminals: mutual TLS, access rules")
+    broker.add_argument("--keys", type=Path, required=True, help="folder of the carrier's keys; made where it is empty")
+    broker.add_argument("--port", type=int, default=8883, help="on loopback (default %(default)s)")
+    broker.set_defaults(run=_broker)
     _add_realism(commands.add_parser("realism", help="ask public models whether the drawn people look like people"))
     _add_terminal(commands.add_parser("terminal", help="the terminal process with a simulated camera"))
     _add_updates(commands.add_parser("updates", help="the carrier's repository of model packs and policies (TUF)"))
@@ -190,6 +194,20 @@ def _test_pictures(options: argparse.Namespace) -> int:
     from simulator.trial_pictures import make_pictures
 
     print(*make_pictures(options.folder), sep="\n")
+    return 0
+
+
+def _broker(options: argparse.Namespace) -> int:
+    import signal
+
+    from edge.clock import SystemClock
+    from simulator.broker import HOST, Broker, BrokerTls
+    from simulator.carrier.server import keys_of
+
+    pki = keys_of(options.keys.absolute(), SystemClock())
+    with Broker((options.keys / "broker").absolute(), BrokerTls.of(pki), port=options.port) as broker:
+        print(f"{broker.kind.value} on {HOST}:{broker.port}; Ctrl-C ends it", flush=True)
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
     return 0
 
 
