@@ -92,6 +92,8 @@ _FEED_S = 2.0
 _CAMERA_LOST = 1
 _KIOSK_LOST = 3
 _NEW_PACK = 4
+# A session that came to these has used every model of the pack.
+_THROUGH = frozenset({Outcome.MATCH, Outcome.NO_MATCH, Outcome.LIVENESS_FAIL})
 _FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
 
 
@@ -599,7 +601,7 @@ class Terminal:
         outcome = session.result.outcome if counter is not None else Outcome.ERROR
         report = session.report(counter)
         if self._updating is not None:
-            self._updating.session_over(good=outcome is not Outcome.ERROR)
+            self._updating.session_over(good=outcome in _THROUGH)
         self._session = None
         session.wipe()
         self.preview.clear()

@@ -13,7 +13,6 @@ from edge.clock import Clock
 from edge.config import Settings
 from edge.errors import UpdateError, UpdateFault
 from edge.log import Log
-from edge.updates.fetch import check
 from edge.uplink.backoff import Backoff
 
 _FIRST_S = 30.0  # results go first after a start
@@ -58,6 +57,8 @@ class UpdateWatch:
                 wait_s = backoff.lost(self._clock.monotonic())
 
     def _attempt(self) -> bool:
+        from edge.updates.fetch import check  # noqa: PLC0415 - seven MiB that a terminal without updates need not hold
+
         try:
             release = check(self._settings, self._clock.utc())
         except UpdateError as exc:
