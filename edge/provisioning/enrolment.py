@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ NONCE_SIZE = 16
 _CODE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: nothing that is misread
 _CODE_SIZE = 12  # 60 bits, and each guess costs a scrypt
 _CERTIFICATE_MAX = 2560
+_UPDATES_ROOT_MAX = 4096
+_URL = re.compile(r"(https://[^\s?#\x00-\x20\x7f-\uffff]{1,392})?")
 _MISREAD = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
 
 
@@ -76,6 +79,14 @@ class Request:
         return "-".join(digits[at : at + 4] for at in range(0, 16, 4))
 
 
+@dataclass(frozen=True, slots=True)
+class UpdatesOffer:
+    """Where model packs and policies come from, see edge/updates."""
+
+    url: str  # "": on sticks alone
+    root: bytes  # root.json, 1..4096
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """The carrier's answer to one request."""
@@ -91,6 +102,7 @@ class Bundle:
     site: str  # 1..32
     trust: bytes  # the signed key set, see edge/evidence/trust.py
     policy: bytes  # the signed policy
+    updates: UpdatesOffer | None = None
 
 
 def build_request(request: Request, signer: Signer) -> bytes:
@@ -158,6 +170,8 @@ def build_bundle(bundle: Bundle, root: Signer) -> bytes:
     }
     if bundle.code_tag is not None:
         fields[4] = bundle.code_tag
+    if bundle.updates is not None:
+        fields[11] = [bundle.updates.url, bundle.updates.root]
     payload = cbor.encode(fields)
     decode_bundle(payload)
     return cose.sign1(payload, root, BUNDLE_AAD)
@@ -170,7 +184,7 @@ def parse_bundle(message: bytes, roots: Mapping[bytes, ec.EllipticCurvePublicKey
 
 def decode_bundle(payload: bytes) -> Bundle:
     """A bundle's payload, its signature being checked already; EvidenceError when it is not as enrolment.cddl says."""
-    fields = labelled(cbor.decode(payload), (1, 2, 3, 5, 6, 7, 8, 9, 10), (4,), "bundle")
+    fields = labelled(cbor.decode(payload), (1, 2, 3, 5, 6, 7, 8, 9, 10), (4, 11), "bundle")
     host, port = items(fields[7], "broker", 2)
     return Bundle(
         terminal_id=octets(fields[1], "terminal id", 16),
@@ -184,7 +198,15 @@ def decode_bundle(payload: bytes) -> Bundle:
         site=text(fields[8], "site", 32),
         trust=octets(fields[9], "trust", 1, cose.MESSAGE_LIMIT),
         policy=octets(fields[10], "policy", 1, cose.MESSAGE_LIMIT),
+        updates=_updates(fields[11]) if 11 in fields else None,
     )
+
+
+def _updates(value: object) -> UpdatesOffer:
+    url, root = items(value, "updates", 2)
+    if not isinstance(url, str) or not _URL.fullmatch(url):
+        raise EvidenceError("updates: not a URL that begins with https://")
+    return UpdatesOffer(url, octets(root, "updates", 1, _UPDATES_ROOT_MAX))
 
 
 def new_code() -> str:

@@ -34,6 +34,7 @@ SITE_LIMIT = 32  # as config.Settings.site
 IDENTITY = "identity.toml"
 REQUEST = "request.cose"
 SETTINGS = "terminal.toml"
+UPDATES_ROOT = "updates/root.json"
 _DAY_S = 86400
 
 
@@ -291,6 +292,8 @@ def _changes(
     ]
     if tls_key.name == "next.key":
         changes += [Change("uplink/tls.key", tls_key.read_bytes(), durable.SECRET), Change("uplink/next.key", None)]
+    if bundle.updates is not None:
+        changes.append(Change(UPDATES_ROOT, bundle.updates.root))
     if not (folder / SETTINGS).exists():
         changes.append(Change(SETTINGS, _settings_text(identity, bundle).encode()))
     changes.append(Change(REQUEST, None))
@@ -345,4 +348,11 @@ port = {bundle.broker_port}
 ca = "uplink/ca.crt"
 certificate = "uplink/tls.crt"
 key = "uplink/tls.key"
-"""
+{_updates_text(bundle)}"""
+
+
+def _updates_text(bundle: Bundle) -> str:
+    if bundle.updates is None:
+        return ""
+    url = f"url = {_toml(bundle.updates.url)}\n" if bundle.updates.url else ""
+    return f'\n[updates]\nroot = "{UPDATES_ROOT}"\n{url}'

@@ -27,7 +27,10 @@ from edge.provisioning import identity, keys, redo
 from edge.provisioning.retirement import Retired, build_retired
 
 MARK = INTERRUPTED[1]
-_STATE = ("journal.sqlite*", "trust.cbor", "accepted.cose")
+_STATE = (
+    *("journal.sqlite*", "trust.cbor", "accepted.cose"),
+    *("packs/state.*", "packs/policy/*.cose", "packs/trust/*.json", "packs/trust/root_history/*.json"),
+)
 _PATH_MAX = 4096
 
 Send = Callable[[Settings, bytes], str | None]
@@ -168,7 +171,7 @@ def _last_word(ahead: Prospect, clock: Clock, *, force: bool) -> bytes | None:
 
 def _doomed(folder: Path, state_dir: Path | None) -> Iterator[Path]:
     """Keys first: what remains after a cut is then of no use to anybody."""
-    for room in ("terminal", "uplink", "carrier"):
+    for room in ("terminal", "uplink", "carrier", "updates"):
         yield from sorted(path for path in (folder / room).glob("*") if path.is_file())
         yield from sorted(path for path in (folder / room).glob(".*") if path.is_file())
     if state_dir is not None:

@@ -35,6 +35,15 @@ class CarrierPki:
     folder: Path
 
     @property
+    def updates_root(self) -> Path:
+        """The root of the carrier's updates, which enrolments carry; beside it, where they are. None of both: none."""
+        return self.folder / "updates.root.json"
+
+    @property
+    def updates_url(self) -> Path:
+        return self.folder / "updates.url"
+
+    @property
     def ca(self) -> Path:
         return self.folder / "ca.pem"
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from edge.errors import ProvisioningError
 from edge.evidence.signer import KeyFile
 from edge.provisioning import enrolment
-from edge.provisioning.enrolment import Bundle, Purpose, Request
+from edge.provisioning.enrolment import Bundle, Purpose, Request, UpdatesOffer
 from edge.provisioning.retirement import open_retired
 from simulator.carrier.pki import CarrierPki, issue_terminal_certificate, load_public_key, public_pem
 from simulator.carrier.store import Store, Terminal
@@ -76,6 +76,7 @@ def answer(
         site=site,
         trust=pki.trust.read_bytes(),
         policy=policy,
+        updates=_updates(pki),
     )
     signed = enrolment.build_bundle(bundle, KeyFile(pki.root_key))
     portrait_key = public_pem(request.portrait_key).decode()
@@ -102,6 +103,12 @@ def retired(store: Store, terminal: Terminal, message: bytes, *, now: int) -> No
         raise ProvisioningError(f"a record that names {record.terminal_id.hex()}")
     store.retire(terminal.id, now, message)
     _LOG.info("terminal %s is retired after result %d, %d lost", terminal.id, record.counter, record.lost)
+
+
+def _updates(pki: CarrierPki) -> UpdatesOffer | None:
+    if not pki.updates_root.exists():
+        return None
+    return UpdatesOffer(pki.updates_url.read_text(encoding="utf-8"), pki.updates_root.read_bytes())
 
 
 def _der(pem: bytes) -> bytes:

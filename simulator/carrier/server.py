@@ -110,6 +110,9 @@ def _updates_door(settings: CarrierSettings, pki: CarrierPki, carrier: Carrier) 
         door = UpdatesDoor(settings.updates, pki, settings.updates_port, on_file=known)
     except OSError as exc:
         raise ConfigError(f"updates cannot be served: {exc}", todo="check --updates and --updates-port") from exc
+    # Enrolments bring both to the terminals from now on.
+    pki.updates_root.write_bytes((settings.updates / "metadata" / "1.root.json").read_bytes())
+    pki.updates_url.write_text(door.url, encoding="utf-8")
     door.start()
     print(f"updates {door.url}", flush=True)
     return door

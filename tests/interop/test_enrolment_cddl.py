@@ -13,6 +13,7 @@ from edge.errors import EvidenceError
 from edge.evidence import cbor, cose, trust
 from edge.evidence.signer import KeyFile
 from edge.provisioning import enrolment, identity, retirement
+from edge.provisioning.enrolment import UpdatesOffer
 from simulator.carrier.pki import create_pki
 from tests.support.enrolment import bundle_of
 
@@ -34,7 +35,9 @@ def samples(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cddl")
     pki = create_pki(folder / "keys", now=datetime.now(UTC))
     request = identity.create(folder / "terminal", site="shop", root=pki.root).request
-    bundle = enrolment.build_bundle(bundle_of(pki, request), KeyFile(pki.root_key))
+    bundle = enrolment.build_bundle(
+        bundle_of(pki, request, updates=UpdatesOffer("https://localhost:8443", b"{}")), KeyFile(pki.root_key)
+    )
     last = retirement.Retired(terminal_id=bytes(16), counter=3, digest=bytes(32), lost=1, iat=9, forced=True)
     word = retirement.build_retired(last, KeyFile(pki.root_key))
     ours = types(Path(enrolment.__file__).with_name("enrolment.cddl"))
@@ -91,7 +94,7 @@ def test_what_the_cddl_refuses_we_refuse_too(samples, kind, label, value):
 def test_a_field_left_out_is_refused_by_both(samples, kind, data):
     schema, decode, payload = samples[kind]
     fields = cbor.decode(payload)
-    optional = {"request": {10}, "bundle": {4}}.get(kind, set())
+    optional = {"request": {10}, "bundle": {4, 11}}.get(kind, set())
     del fields[data.draw(st.sampled_from(sorted(fields.keys() - optional)))]
     changed = cbor.encode(fields)
     assert not readable(decode, changed)

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge import config
-from edge.errors import ConfigError, ProvisioningError, StorageError
+from edge.errors import ConfigError, EvidenceError, ProvisioningError, StorageError
 from edge.evidence import messages
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.evidence.trust import TrustRecord, build_trust
 from edge.provisioning import identity, standing
-from edge.provisioning.enrolment import KeyStore, Purpose
+from edge.provisioning.enrolment import KeyStore, Purpose, UpdatesOffer
 from edge.provisioning.standing import Stage
 from edge.session.decision import Policy
 from simulator.carrier.pki import CarrierPki, create_pki
@@ -47,6 +47,32 @@ def test_a_terminal_enrols_and_its_settings_load(tmp_path, pki):
     assert 364 < state.certificate.days_left <= 365
     assert (state.carrier_keys, state.trust_version, state.grace_days) == (1, 1, 30)
     assert not state.hardware_key
+
+
+def test_the_bundle_may_bring_the_root_and_the_place_of_updates(tmp_path, pki):
+    asked = identity.create(tmp_path, site="shop-7", root=pki.root)
+    offer = UpdatesOffer("https://updates.example:8443", b'{"signed": "by TUF"}')
+    settings = config.load(identity.install(tmp_path, signed_bundle(pki, asked.request, updates=offer), code=CODE))
+    assert settings.updates.root == tmp_path / "updates" / "root.json"
+    assert settings.updates.root.read_bytes() == offer.root
+    assert settings.updates.url == offer.url
+
+
+def test_updates_may_come_on_sticks_alone_or_not_at_all(tmp_path, pki):
+    asked = identity.create(tmp_path / "a", site="shop-7", root=pki.root)
+    bundle = signed_bundle(pki, asked.request, updates=UpdatesOffer("", b"{}"))
+    assert config.load(identity.install(tmp_path / "a", bundle, code=CODE)).updates.url is None
+    asked = identity.create(tmp_path / "b", site="shop-7", root=pki.root)
+    assert config.load(identity.install(tmp_path / "b", signed_bundle(pki, asked.request), code=CODE)).updates is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://updates.example", "https://", "https://a b", 'https://a"\n[keys]', "file:///etc"]
+)
+def test_a_place_of_updates_that_the_settings_would_refuse_makes_no_bundle(tmp_path, pki, url):
+    asked = identity.create(tmp_path, site="shop-7", root=pki.root)
+    with pytest.raises(EvidenceError):
+        signed_bundle(pki, asked.request, updates=UpdatesOffer(url, b"{}"))
 
 
 def test_the_request_says_what_the_carrier_must_know_and_nothing_secret(tmp_path, pki):
