@@ -22,10 +22,9 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 
-from edge.config import ROOT, TRUST
 from edge.errors import EvidenceError, PackError, UpdateError, UpdateFault, VouchError
 from edge.evidence.messages import parse_policy
-from edge.evidence.trust import Trust
+from edge.evidence.trust import open_trust
 from edge.log import Log, setup
 from edge.session.decision import Policy
 from edge.updates import selftest
@@ -141,18 +140,12 @@ def _is_known(release: Release, state: State, *, again: bool) -> bool:
     return False
 
 
-def _carrier_keys(job: Job) -> Trust:
-    """Those of the enrolment and whatever followed them over the link."""
-    folder = job.carrier_keys
-    return Trust.open(folder, root=folder.parent / ROOT, path=job.state_dir / TRUST)
-
-
 def _policy(job: Job, repository: Repository, release: Release, scratch: Path) -> tuple[bytes | None, Policy | None]:
     if not release.policy:
         return None, None
     message = repository.read(POLICY_TARGET, POLICY_LIMIT, scratch)
     try:
-        return message, parse_policy(message, _carrier_keys(job))
+        return message, parse_policy(message, open_trust(job.settings))
     except EvidenceError as exc:
         raise UpdateError(
             UpdateFault.POLICY,

@@ -24,15 +24,6 @@ class Job:
         return shelf_of(self.settings)
 
     @property
-    def state_dir(self) -> Path:
-        return self.settings.state_dir
-
-    @property
-    def carrier_keys(self) -> Path:
-        """Folder of the keys that sign policies."""
-        return self.settings.keys.carrier_keys
-
-    @property
     def root(self) -> Path:
         """File with the trusted root. UpdateError (STATE) where there is none: then no update is ever taken."""
         if self.settings.updates is None:
