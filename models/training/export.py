@@ -21,19 +21,26 @@ Sample = Tensor | Sequence[Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and how near its answers are to torch's: a cosine and a largest relative error per output."""
+    """What was written, and how near its answers are to torch's: a cosine and a largest relative error per output.
+
+    noise: of every activation by name, root mean square of what int8 changes over that of the float value, worst first.
+    """
 
     path: Path
     size_bytes: int
     cosine: tuple[float, ...]
     error: tuple[float, ...]
+    noise: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
         nearness = ", ".join(
             f"output {i}: cosine {c:.5f}, error {e:.4f}"
             for i, (c, e) in enumerate(zip(self.cosine, self.error, strict=True))
         )
-        return f"{self.path} {self.size_bytes:,} bytes; {nearness}"
+        worst = ", ".join(
+            f"{100 * share:.1f} % in {name.split(';')[0].rsplit('/', 1)[-1]}" for name, share in self.noise[:3]
+        )
+        return f"{self.path} {self.size_bytes:,} bytes; {nearness}; noise of {len(self.noise)} tensors at most {worst}"
 
 
 def to_int8(
@@ -92,7 +99,8 @@ def to_int8(
         result = work.quantize(found)
         out_path.unlink(missing_ok=True)
         result.export_model(str(out_path), overwrite=True)
-    return _compared(channels_last, data[:check], out_path)
+        noise = noise_by_tensor(float_path, out_path, fed[:8])
+    return _compared(channels_last, data[:check], out_path, noise)
 
 
 def fold(module: nn.Module) -> nn.Module:
@@ -168,6 +176,48 @@ def extremes(
     return found
 
 
+def noise_by_tensor(
+    float_path: Path, int8_path: Path, fed: Sequence[dict[str, NDArray[np.float32]]]
+) -> tuple[tuple[str, float], ...]:
+    """Root mean square of what int8 changes in each activation, over that of its float value; worst first."""
+    changed: dict[str, list[float]] = {}
+    truth = [_activations(float_path, sample) for sample in fed]
+    answers = [_activations(int8_path, sample) for sample in fed]
+    for a, b in zip(truth, answers, strict=True):
+        for name in a.keys() & b.keys():
+            if a[name].shape == b[name].shape:
+                power = float(np.square(a[name]).mean())
+                changed.setdefault(name, []).append(float(np.square(a[name] - b[name]).mean()) / (power + 1e-12))
+    return tuple(sorted(((n, float(np.sqrt(np.mean(v)))) for n, v in changed.items()), key=lambda pair: -pair[1]))
+
+
+def _activations(path: Path, sample: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Every tensor that depends on the sample, as real numbers, by name."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interpreter = Interpreter(
+            str(path),
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+    interpreter.allocate_tensors()
+    for detail, value in zip(interpreter.get_input_details(), sample.values(), strict=True):
+        scale, zero = detail["quantization"]
+        given = np.clip(np.round(value / scale) + zero, -128, 127) if detail["dtype"] is np.int8 else value
+        interpreter.set_tensor(detail["index"], given.astype(detail["dtype"]))
+    interpreter.invoke()
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    made = {index for op in interpreter._get_ops_details() for index in op["outputs"]}  # noqa: SLF001
+    found = {}
+    for index in made:
+        value = interpreter.get_tensor(index).astype(np.float32)
+        scale, zero = details[index]["quantization"]
+        found[details[index]["name"]] = (value - zero) * scale if details[index]["dtype"] is np.int8 else value
+    return found
+
+
 class Runner:
     """Runs a .tflite on real-valued NHWC inputs, for checks; the product has its own wrapper."""
 
@@ -213,7 +263,12 @@ def _input_names(path: Path) -> list[str]:
 
 
 @torch.inference_mode()
-def _compared(channels_last: nn.Module, data: Sequence[tuple[Tensor, ...]], path: Path) -> Exported:
+def _compared(
+    channels_last: nn.Module,
+    data: Sequence[tuple[Tensor, ...]],
+    path: Path,
+    noise: tuple[tuple[str, float], ...],
+) -> Exported:
     runner, truth, answers = Runner(path), [], []
     for sample in data:
         real = channels_last(*(_nhwc(tensor) for tensor in sample))
@@ -224,4 +279,4 @@ def _compared(channels_last: nn.Module, data: Sequence[tuple[Tensor, ...]], path
         a, b = np.stack([t[index] for t in truth]), np.stack([t[index] for t in answers])
         cosine.append(float(np.mean((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) + 1e-12))))
         error.append(float(np.abs(a - b).max() / (np.abs(a).max() + 1e-12)))
-    return Exported(path, path.stat().st_size, tuple(cosine), tuple(error))
+    return Exported(path, path.stat().st_size, tuple(cosine), tuple(error), noise)

@@ -1,6 +1,6 @@
-"""The 138-point landmark model: how it is trained and checked; labels and pictures come from scenes, int8 from export.
+"""The 138-point landmark model: how it is trained; labels and pictures come from scenes, int8 from export.
 
-`python -m models.training.landmarks --out DIR --minutes M` trains (and resumes); `--check FILE.tflite` measures a file.
+`python -m models.training.landmarks --out DIR --minutes M` trains (and resumes); landmarks_check measures a file.
 
 Input: RGB 0..255, [1, 128, 128, 3], cut by `edge.vision.crops.landmark_crop`. Outputs: `points` [1, 276], x and y of
 138 points in 0..1 of the crop; `presence` [1, 1], logit of a face being there and centred; `openness` [1, 3]: subject's
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,18 +23,18 @@ from torch.nn import functional as F
 
 from edge.vision import crops
 from models.training import scenes, warm
-from models.training.detector import Residual, as_tensor, conv
+from models.training.detector import Residual, conv
 from models.training.run import Run, pixels
 
 SIZE = crops.LANDMARK_CROP_PX
-BATCH = 34
-FRESH = 5  # of a batch are turned, lidded or pasted for it,
-AGAIN = 10  # and so many were made before, are cut and lit anew (making one costs as much as learning from it)
+BATCH = 48
+FRESH = 4  # of a batch are turned, lidded or pasted for it,
+AGAIN = 16  # and so many were made before, are cut and lit anew (making one costs as much as learning from it)
 DRAWN = 6  # on top, where drawn people are there
 KEPT = 9000
-RATE, RATE_ON = 1e-3, 3e-4  # peak learning rate, from random numbers and where a shipped network goes on
+RATE, RATE_ON = 1e-3, 6e-4  # peak learning rate, from random numbers and where a shipped network goes on
 # From this share of the run on, the first layers rest: they are a third of the work and have learned their edges.
-STILL_FROM = 0.15
+STILL_FROM = 0.4
 BELOW = 7  # layers before what `train_upper` trains: down to 8 x 8
 UPPER_BATCH = 64
 UPPER = np.array([1, 2, 3, 4, 5, 6, 7])
@@ -129,47 +128,7 @@ def close_eye(image: np.ndarray, contour: np.ndarray, amount: float) -> np.ndarr
     return moved @ inverse[:, :2].T + inverse[:, 2]
 
 
-def sample(
-    rng: np.random.Generator,
-    pool: scenes.Pool,
-    indices: np.ndarray,
-    rooms: list,
-    turner: scenes.HeadTurner | None,
-    *,
-    plain: bool = False,
-) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
-    """One crop [128, 128, 3] uint8, points [138, 2] in 0..1, presence 0 or 1, openness [3].
-
-    `plain` (for validation): no turning, no lids, no noise, but still a small jitter of the crop.
-    """
-    index = int(rng.choice(indices))
-    image, mesh = np.asarray(pool.images[index]).copy(), np.asarray(pool.mesh[index], np.float64).copy()
-    mesh[scenes.LANDMARKS[:32], :2] = pool.eyes[index]
-    openness = _openness(mesh)
-    if turner is not None and not plain:
-        if rng.random() < 0.4:
-            image, openness = _lids(rng, image, mesh, openness)
-        if rng.random() < 0.5:
-            own = np.arctan(scenes.mesh_yaw(mesh))
-            yaw = np.clip(own + rng.uniform(-0.7, 0.7), -0.85, 0.85) - own
-            jaw = rng.uniform(0.1, 0.6) if rng.random() < 0.4 else 0.0
-            image, mesh = turner.turn(image, mesh, -yaw, rng.normal(0, 0.18), jaw)
-            openness[2] = mouth_opening(mesh[scenes.LANDMARKS])
-    points = mesh[scenes.LANDMARKS, :2]
-    if rng.random() < 0.5:
-        image = np.ascontiguousarray(image[:, ::-1])
-        points = points[scenes.MIRROR] * [-1, 1] + [image.shape[1] - 1, 0]
-        openness = openness[[1, 0, 2]]
-    crop, presence = _jittered(rng, points, plain=plain)
-    out = _cut(rng, image, points, crop, rooms, plain=plain)
-    if rng.random() < 0.08 and not plain:
-        out, presence = scenes.room_background(rng, rooms, SIZE, SIZE), 0.0
-    goal = crop.to_crop(points) / SIZE
-    final = np.clip(out, 0, 255).astype(np.uint8) if plain else scenes.photometric(rng, out, grey=0.15)
-    return final, goal.astype(np.float32), presence, openness.astype(np.float32)
-
-
-def _openness(mesh: np.ndarray) -> np.ndarray:
+def openness_of(mesh: np.ndarray) -> np.ndarray:
     points = mesh[scenes.LANDMARKS]
     right = eye_ratio(points[:16, :2], float(np.linalg.norm(mesh[33] - mesh[133])))
     left = eye_ratio(points[16:32, :2], float(np.linalg.norm(mesh[263] - mesh[362])))
@@ -198,7 +157,7 @@ def _lids(
         if amount > 0.02 and openness[side] > 0.35:
             own = scenes.LANDMARKS[16 * side : 16 * side + 16]
             mesh[own, :2] = close_eye(image, mesh[own, :2], float(amount))
-    return image, _openness(mesh)
+    return image, openness_of(mesh)
 
 
 def _jittered(rng: np.random.Generator, points: np.ndarray, *, plain: bool) -> tuple[crops.Crop, float]:
@@ -224,20 +183,6 @@ def _jittered(rng: np.random.Generator, points: np.ndarray, *, plain: bool) -> t
     upright = np.arctan2(exact.matrix[0, 1], exact.matrix[0, 0]) + roll
     centre = exact.to_picture(np.array([[SIZE / 2, SIZE / 2]]))[0] + shift * side
     return crops.Crop(scenes.square_to(centre, side * scale, upright, SIZE), SIZE), presence
-
-
-def _cut(
-    rng: np.random.Generator, image: np.ndarray, points: np.ndarray, crop: crops.Crop, rooms: list, *, plain: bool
-) -> np.ndarray:
-    if plain or image.shape[0] != scenes.FACE_PX or rng.random() < 0.6:
-        border = cv2.BORDER_REPLICATE if rng.random() < 0.85 else cv2.BORDER_CONSTANT
-        return scenes.warp_small(image, crop.matrix, (SIZE, SIZE), border).astype(np.float32)
-    scene = scenes.room_background(rng, rooms, SIZE, SIZE)
-    if rng.random() < 0.5:
-        box = crops.box_from_landmarks(crop.to_crop(points))
-        scenes.shoulders(rng, scene, image, box)
-    scenes.paste(scene, image, scenes.head_mask(rng, points), crop.matrix)
-    return scene
 
 
 def loss_of(outputs, points, presence, openness):
@@ -288,14 +233,11 @@ class Feed:
     pool: scenes.Pool
     rooms: list
     turner: scenes.HeadTurner
-    drawn: Path | None
+    chosen: np.ndarray  # indices of the pool to draw from
+    drawn: Path | None = None
     _teacher: scenes.Teacher = field(default_factory=scenes.Teacher)
-    _chosen: np.ndarray = field(init=False)
     _kept: deque[Seen] = field(default_factory=lambda: deque(maxlen=KEPT))
     _people: dict[str, np.ndarray] | None = None
-
-    def __post_init__(self) -> None:
-        self._chosen = balanced(self.pool)
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """uint8 crops [n, 128, 128, 3], points [n, 138, 2] in 0..1, presence [n], openness [n, 3]."""
@@ -311,17 +253,17 @@ class Feed:
         parts = [np.stack(part) for part in zip(*crops_, strict=True)]
         return tuple(torch.from_numpy(part if k == 0 else part.astype(np.float32)) for k, part in enumerate(parts))
 
-    def plain(self, rng: np.random.Generator) -> Seen:
+    def plain(self, rng: np.random.Generator, index: int | None = None) -> Seen:
         """A face of the pool as it is."""
-        index = int(rng.choice(self._chosen))
+        index = int(rng.choice(self.chosen)) if index is None else index
         mesh = self._mesh(index)
-        return Seen(np.asarray(self.pool.images[index]), mesh[scenes.LANDMARKS, :2], _openness(mesh))
+        return Seen(np.asarray(self.pool.images[index]), mesh[scenes.LANDMARKS, :2], openness_of(mesh))
 
     def made(self, rng: np.random.Generator) -> Seen:
         """A face with lids drawn down, turned or before another background."""
-        index = int(rng.choice(self._chosen))
+        index = int(rng.choice(self.chosen))
         image, mesh = np.asarray(self.pool.images[index]).copy(), self._mesh(index)
-        openness = _openness(mesh)
+        openness = openness_of(mesh)
         if lidded := rng.random() < 0.4:
             image, openness = _lids(rng, image, mesh, openness)
         if rng.random() < 0.7:
@@ -330,6 +272,18 @@ class Feed:
             jaw = rng.uniform(0.1, 0.6) if rng.random() < 0.25 else 0.0
             image, mesh = self.turner.turn(image, mesh, -yaw, rng.normal(0, 0.18), jaw)
             return self._turned(image, mesh, openness, moved=lidded or jaw > 0)
+        return self._before_a_room(rng, image, mesh, openness)
+
+    def turned(self, index: int, aim: float) -> Seen:
+        """A face turned to `aim` radians, and nothing else."""
+        mesh = self._mesh(index)
+        own = float(np.arctan(scenes.mesh_yaw(mesh)))
+        image, mesh = self.turner.turn(np.asarray(self.pool.images[index]), mesh, own - aim, 0.0)
+        return self._turned(image, mesh, openness_of(mesh), moved=False)
+
+    def _before_a_room(
+        self, rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray, openness: np.ndarray
+    ) -> Seen:
         points = mesh[scenes.LANDMARKS, :2] + scenes.HeadTurner.MARGIN
         side = scenes.FACE_PX + 2 * scenes.HeadTurner.MARGIN
         scene = scenes.room_background(rng, self.rooms, side, side)
@@ -350,7 +304,7 @@ class Feed:
             part = np.r_[32:54, 94:138] if moved else np.arange(138)
             if not moved:
                 said[scenes.LANDMARKS[:32], :2] = self._teacher.eyelids(image, said)
-                openness = _openness(said)
+                openness = openness_of(said)
             points[part] = said[scenes.LANDMARKS[part], :2]
         if moved:
             openness[2] = mouth_opening(mesh[scenes.LANDMARKS])
@@ -360,6 +314,11 @@ class Feed:
         mesh = np.asarray(self.pool.steady[index], np.float64).copy()
         mesh[scenes.LANDMARKS[:32], :2] = self.pool.eyes[index]
         return mesh
+
+
+def training_feed(pool: scenes.Pool, people: Path | None = None) -> Feed:
+    """Crops of all that is not held out; people: see `train`."""
+    return Feed(pool, scenes.load_rooms(held_out=False), scenes.HeadTurner(pool), balanced(pool), people)
 
 
 def crop_of(rng: np.random.Generator, face: Seen, rooms: list) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
@@ -377,6 +336,17 @@ def crop_of(rng: np.random.Generator, face: Seen, rooms: list) -> tuple[np.ndarr
     return scenes.seen_by_camera(rng, out), crop.to_crop(points) / SIZE, presence, openness
 
 
+def plain_crop(rng: np.random.Generator, face: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For validation: a face as it is, mirrored half of the time, cut with small errors; crop, points, openness."""
+    picture, points, openness = face.picture, face.points, face.openness
+    if rng.random() < 0.5:
+        picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
+        points = points[scenes.MIRROR] * [-1, 1] + [picture.shape[1] - 1, 0]
+    crop, _ = _jittered(rng, points, plain=True)
+    cut = scenes.warp_small(picture, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
+    return cut, crop.to_crop(points) / SIZE, openness
+
+
 def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None, people: Path | None) -> None:
     """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
 
@@ -387,12 +357,12 @@ def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None, peop
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
-    feed = Feed(pool, scenes.load_rooms(held_out=False), scenes.HeadTurner(pool), people)
+    feed = training_feed(pool, people)
     model, rng = Landmarks().to(memory_format=torch.channels_last), np.random.default_rng(2000)
     model.out.bias.data = torch.from_numpy(mean_shape(pool)).float().flatten()
     model.out.weight.data *= 0.1
     if start and not (folder / "state.pt").exists():
-        print("beginning at", start, warm.start(model, start, pixels(feed.batch(rng)[0])))
+        begin_at(model, start, feed, rng)
     # One step of the last layer moves all points at once: at the others' rate it throws them further than they err.
     points = {"params": list(model.out.parameters()), "factor": 0.2}
     others = {"params": [p for name, p in model.named_parameters() if not name.startswith("out.")]}
@@ -421,9 +391,9 @@ def train_upper(folder: Path, pool_dir: Path, minutes: float, start: Path, peopl
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
-    feed = Feed(pool, scenes.load_rooms(held_out=False), scenes.HeadTurner(pool), people)
+    feed = training_feed(pool, people)
     model, rng = Landmarks().to(memory_format=torch.channels_last), np.random.default_rng(2000)
-    print("beginning at", start, warm.start(model, start, torch.cat([pixels(feed.batch(rng)[0]) for _ in range(3)])))
+    begin_at(model, start, feed, rng)
     seen, goals = _looked_at(folder / "seen", model, feed, count)
     upper = Upper(model).to(memory_format=torch.channels_last)
     points = {"params": list(model.out.parameters()), "factor": 0.2}
@@ -481,6 +451,16 @@ def _looked_at(folder: Path, model: Landmarks, feed: Feed, count: int) -> tuple[
     return seen, goals
 
 
+def begin_at(model: Landmarks, start: Path, feed: Feed, rng: np.random.Generator) -> None:
+    """The weights of a shipped .tflite, or of a run's .pt."""
+    if start.suffix == ".pt":
+        model.load_state_dict(torch.load(start))
+    else:
+        print(
+            "beginning at", start, warm.start(model, start, torch.cat([pixels(feed.batch(rng)[0]) for _ in range(3)]))
+        )
+
+
 def _drawn(rng: np.random.Generator, drawn: dict) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     index = int(rng.integers(len(drawn["crops"])))
     picture, points, openness = drawn["crops"][index], drawn["points"][index], drawn["openness"][index]
@@ -497,7 +477,7 @@ def balanced(pool: scenes.Pool) -> np.ndarray:
     for index in np.flatnonzero(~pool.held_out):
         mesh = np.asarray(pool.mesh[index], np.float64).copy()
         mesh[scenes.LANDMARKS[:32], :2] = pool.eyes[index]
-        opening = _openness(mesh)
+        opening = openness_of(mesh)
         rare = abs(scenes.mesh_yaw(mesh)) > 0.3 or opening[:2].min() < 0.4 or opening[2] > 0.5
         chosen += [index] * (3 if rare else 1)
     return np.array(chosen)
@@ -518,111 +498,10 @@ def export(weights: Path, pool_dir: Path, target: Path) -> None:
 
     model = Landmarks()
     model.load_state_dict(torch.load(weights))
-    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(6)
-    rooms, turner = scenes.load_rooms(held_out=False), scenes.HeadTurner(pool)
-    indices = np.flatnonzero(~pool.held_out)
-    pictures = [as_tensor(sample(rng, pool, indices, rooms, turner)[0]) for _ in range(300)]
+    feed, rng = training_feed(scenes.load_pool(pool_dir)), np.random.default_rng(6)
+    crops_ = torch.cat([feed.batch(rng)[0] for _ in range(9)])
+    pictures = [pixels(crops_[k : k + 1]).contiguous() for k in range(len(crops_))]
     print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
-
-
-Answers = Callable[[np.ndarray], list[np.ndarray]]
-
-
-def runner(model: Path) -> Answers:
-    """A function from a uint8 RGB crop to points [138, 2] in 0..1, presence 0..1 and openness [3]; .pt or .tflite."""
-    if model.suffix == ".pt":
-        network = Landmarks()
-        network.load_state_dict(torch.load(model))
-        network.eval()
-
-        def run(crop: np.ndarray) -> list[np.ndarray]:
-            return [o.detach().numpy()[0] for o in network(as_tensor(crop))]
-    else:
-        from models.training.export import Runner
-
-        file = Runner(model)
-
-        def run(crop: np.ndarray) -> list[np.ndarray]:
-            return [o[0] for o in file.run([crop[None].astype(np.float32) / 127.5 - 1])]
-
-    def answer(crop: np.ndarray) -> list[np.ndarray]:
-        points, presence, openness = run(crop)
-        return [points.reshape(138, 2), 1 / (1 + np.exp(-presence[0])), openness]
-
-    return answer
-
-
-def check(model: Path, pool_dir: Path) -> None:
-    """Error against the teacher on held-out faces, by yaw and turned; openness; presence; the clips, tracked."""
-    run = runner(model)
-    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(12)
-    rooms, turner = scenes.load_rooms(held_out=True), scenes.HeadTurner(pool)
-    indices = np.flatnonzero(pool.held_out)
-    bins: dict[str, list[float]] = {}
-    shut: dict[str, list[float]] = {"open": [], "shut": []}
-    for index in indices:
-        yaw = abs(np.degrees(np.arctan(scenes.mesh_yaw(pool.mesh[index]))))
-        picture, points, _, openness = sample(rng, pool, np.array([index]), rooms, None, plain=True)
-        found = run(picture)
-        name = "yaw 0-10" if yaw < 10 else "yaw 10-20" if yaw < 20 else "yaw 20-30" if yaw < 30 else "yaw 30-"
-        bins.setdefault(name, []).append(nme(found[0] * SIZE, points * SIZE))
-        bins.setdefault("all", []).append(bins[name][-1])
-        bins.setdefault("eye points", []).append(nme(found[0] * SIZE, points * SIZE, slice(0, 32)))
-        bins.setdefault("openness error", []).append(float(np.abs(found[2][:2] - openness[:2]).mean()))
-        bins.setdefault("mouth error", []).append(float(abs(found[2][2] - openness[2])))
-        for side in range(2):
-            kind = "open" if openness[side] > 0.7 else "shut" if openness[side] < 0.2 else None
-            if kind:
-                shut[kind].append(float(found[2][side]))
-    for _ in range(1000):
-        picture, points, presence, openness = sample(rng, pool, indices, rooms, turner)
-        found = run(picture)
-        bins.setdefault("presence right", []).append(float((found[1] > 0.5) == (presence > 0.5)))
-        if presence:
-            bins.setdefault("augmented", []).append(nme(found[0] * SIZE, points * SIZE))
-            bins.setdefault("augmented openness error", []).append(float(np.abs(found[2][:2] - openness[:2]).mean()))
-    for name in sorted(bins):
-        print(f"{name}: {np.mean(bins[name]):.4f} (90 % under {np.quantile(bins[name], 0.9):.4f}) of {len(bins[name])}")
-    low, high = np.quantile(shut["open"], 0.05), np.quantile(shut["shut"], 0.95)
-    print(f"real eyes: open, 5 % under {low:.2f}; shut, 5 % over {high:.2f} (n {len(shut['shut'])})")
-    clips(run)
-
-
-def nme(found: np.ndarray, points: np.ndarray, part: slice = slice(None)) -> float:
-    """Mean distance of the points, px, over the face unit (the distance between the eyes, seen from the front)."""
-    unit = crops.face_unit(crops.keypoints_from_landmarks(points))
-    return float(np.linalg.norm(found[part] - points[part], axis=1).mean() / unit)
-
-
-def clips(run: Answers) -> None:
-    """Follow the face through each clip as the product does, beside the teacher on the same frames."""
-    teacher = scenes.Teacher()
-    for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
-        mesh, points, rows = None, None, []
-        for k, frame in enumerate(scenes.frames(clip)):
-            if mesh is None:
-                mesh = scenes.first_face(teacher, frame)
-            for _ in range(2 if k == 0 else 1):
-                mesh, _ = teacher.track(frame, mesh)
-            truth = mesh.copy()
-            truth[scenes.LANDMARKS[:32], :2] = teacher.eyelids(frame, mesh)
-            if points is None:
-                points = truth[scenes.LANDMARKS, :2]
-            crop = crops.landmark_crop(crops.keypoints_from_landmarks(points))
-            cut = scenes.warp_small(frame, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
-            found = run(cut)
-            points = crop.to_picture(found[0] * SIZE)
-            yaw = float(np.degrees(np.arctan(scenes.mesh_yaw(mesh))))
-            rows.append([nme(points, truth[scenes.LANDMARKS, :2]), yaw, *_openness(truth), *found[2], found[1]])
-        t = np.array(rows)
-        print(
-            f"{clip.name}: error {t[:, 0].mean():.3f}, worst {t[:, 0].max():.3f}; presence at least {t[:, 8].min():.2f}"
-        )
-        print(f"  teacher's yaw {t[:, 1].min():.0f} to {t[:, 1].max():.0f}")
-        for name, c in (("right eye", 2), ("left eye", 3), ("mouth", 4)):
-            a, b = t[:, c], t[:, c + 3]
-            print(f"  {name}: teacher {a.min():.2f}..{a.max():.2f}, ours {b.min():.2f}..{b.max():.2f}", end="")
-            print(f", correlation {np.corrcoef(a, b)[0, 1]:.2f}")
 
 
 if __name__ == "__main__":
@@ -630,17 +509,14 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(".runs/landmarks"))
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
+    parser.add_argument("--start", type=Path, help="a shipped .tflite, or a .pt, that a new run begins with")
     parser.add_argument(
         "--upper", type=int, metavar="CROPS", help="train the upper layers of --start, see train_upper()"
     )
     parser.add_argument("--people", type=Path, help="drawn people, see train()")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
-    parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
     given = parser.parse_args()
-    if given.check:
-        check(given.check, given.pool)
-    elif given.export:
+    if given.export:
         export(given.out / "landmarks.pt", given.pool, given.export)
     elif given.upper:
         train_upper(given.out, given.pool, given.minutes, given.start, given.people, given.upper)
