@@ -1,6 +1,6 @@
-"""The passive anti-spoofing model: the attacks it learns from, its training and its checks; int8 comes from export.
+"""The passive anti-spoofing model: the attacks it learns from, and its training; int8 comes from export.
 
-`python -m models.training.antispoof --out DIR --minutes M` trains (and resumes); `--check FILE.tflite` measures a file.
+`python -m models.training.antispoof --out DIR --minutes M` trains (and resumes); antispoof_check measures a file.
 
 Input: RGB 0..255, [1, 96, 96, 3], cut by `edge.vision.crops.antispoof_crop`. Output: [1, 1], logit of a bona fide
 presentation. Every attack is made from the same kind of picture that serves as bona fide, so that how a face was
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -341,54 +341,21 @@ def export(weights: Path, pool_dir: Path, target: Path) -> None:
     print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
 
 
-def runner(model: Path) -> Callable[[np.ndarray], float]:
-    """A function from a uint8 RGB crop to the probability of a bona fide presentation; .pt or .tflite."""
-    if model.suffix == ".pt":
-        network = Antispoof()
-        network.load_state_dict(torch.load(model))
-        network.eval().requires_grad_(requires_grad=False)
-        return lambda crop: float(torch.sigmoid(network(as_tensor(crop)))[0, 0])
-    from models.training.export import Runner
-
-    file = Runner(model)
-    return lambda crop: float(1 / (1 + np.exp(-file.run([crop[None].astype(np.float32) / 127.5 - 1])[0][0, 0])))
-
-
-def check(model: Path, pool_dir: Path, people: int) -> None:
-    """Errors at 0.5 on made attacks from held-out faces and rooms; the stills; the clips; drawn people and prints."""
-    run = runner(model)
-    pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(13)
-    indices, rooms = np.flatnonzero(pool.held_out), scenes.load_rooms(held_out=True)
-    said: dict[float, list[float]] = {0.0: [], 1.0: []}
-    for _ in range(1500):
-        crop, label = sample(rng, pool, indices, rooms)
-        said[label].append(run(crop))
-    print(
-        f"held out: attacks taken for bona fide {np.mean(np.array(said[0.0]) > 0.5):.3f} of {len(said[0.0])}, ", end=""
-    )
-    print(f"bona fide refused {np.mean(np.array(said[1.0]) <= 0.5):.3f} of {len(said[1.0])}")
-    for still in sorted((scenes.data_dir() / "presentation-attack").glob("*.jpg")):
-        answers = [run(crop) for crop in face_crops([scenes.read_rgb(still)])]
-        print(f"{still.name}: {np.round(answers, 3)}")
-    for clip in sorted((scenes.data_dir() / "clips").glob("*.mp4")):
-        report(clip.name, [run(crop) for crop in face_crops(scenes.frames(clip))])
-    for seed in range(80_000, 80_000 + people):
-        live = (frame for frame, _, _ in scenes.rendered_live(seed, 6))
-        report(f"drawn person {seed}", [run(crop) for crop in face_crops(live)])
-        report(f"print of drawn person {seed}", [run(crop) for crop in face_crops(scenes.rendered_print(seed, 5))])
-
-
-def report(name: str, answers: list[float]) -> None:
-    values = np.array(answers)
-    if len(values):
-        print(
-            f"{name}: median {np.median(values):.2f}, lowest {values.min():.2f}, highest {values.max():.2f}, ", end=""
-        )
-        print(f"over 0.5 in {np.mean(values > 0.5):.3f} of {len(values)}")
-
-
 def face_crops(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """The model's crops of the face that the teacher follows through the pictures."""
+    for picture, points in followed(pictures):
+        yield crop_at(picture, points)
+
+
+def crop_at(picture: np.ndarray, points: np.ndarray, grow: float = 1.0) -> np.ndarray:
+    """The model's crop [96, 96, 3] of the face with these 138 points; grow: of a square so many times as wide."""
+    exact = crops.antispoof_crop(crops.keypoints_from_landmarks(points))
+    centre, side = exact.to_picture(np.array([[SIZE / 2, SIZE / 2]]))[0], SIZE / exact.scale * grow
+    return scenes.warp_small(picture, scenes.square_to(centre, side, 0.0, SIZE), (SIZE, SIZE), cv2.BORDER_REPLICATE)
+
+
+def followed(pictures: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each picture, and the 138 points of the face in it as the teacher follows them."""
     teacher, mesh = scenes.Teacher(), None
     for picture in pictures:
         face = 0.0
@@ -397,9 +364,7 @@ def face_crops(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         if face < 0.5:
             mesh = scenes.first_face(teacher, picture)
             mesh, face = teacher.track(picture, mesh)
-        points = mesh[scenes.LANDMARKS, :2]
-        crop = crops.antispoof_crop(crops.keypoints_from_landmarks(points))
-        yield scenes.warp_small(picture, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
+        yield picture, mesh[scenes.LANDMARKS, :2]
 
 
 if __name__ == "__main__":
@@ -409,13 +374,9 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--extra", type=Path, help="more crops, see train()")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
-    parser.add_argument("--check", type=Path, help="measure this .tflite or .pt")
     parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
-    parser.add_argument("--people", type=int, default=0, help="with --check: so many rendered people too")
     given = parser.parse_args()
-    if given.check:
-        check(given.check, given.pool, given.people)
-    elif given.export:
+    if given.export:
         export(given.out / "antispoof.pt", given.pool, given.export)
     else:
         train(given.out, given.pool, given.minutes, given.extra, given.start)

@@ -499,7 +499,7 @@ def export(weights: Path, pool_dir: Path, target: Path) -> None:
     model = Landmarks()
     model.load_state_dict(torch.load(weights))
     feed, rng = training_feed(scenes.load_pool(pool_dir)), np.random.default_rng(6)
-    crops_ = torch.cat([feed.batch(rng)[0] for _ in range(9)])
+    crops_ = torch.cat([feed.batch(rng)[0] for _ in range(5)])
     pictures = [pixels(crops_[k : k + 1]).contiguous() for k in range(len(crops_))]
     print(to_int8(model, pictures[0], pictures, target, float_output=True, float_ops=FLOAT_OPS))
 
