@@ -353,8 +353,12 @@ def _update_status(options: argparse.Namespace) -> int:
 def _update_check(options: argparse.Namespace) -> int:
     from edge.clock import SystemClock
     from edge.updates.fetch import check
+    from edge.updates.shelf import act_as_owner
 
-    release = check(load(options.config), SystemClock().utc())
+    settings = load(options.config)
+    if settings.updates is not None:
+        act_as_owner(settings.updates.spool)  # what root left there the uplink could not replace
+    release = check(settings, SystemClock().utc())
     told = {"release": release.release, "pack": release.pack, "policy": release.policy}
     print(
         json.dumps(told) if options.json else f"release {release.release} lies in the spool; the terminal verifies it"
