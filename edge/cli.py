@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_process(commands, "uplink", _uplink, "process 2: carry signed results to the carrier's broker")
     _add_provision(commands)
     _add_doctor(commands)
+    _add_technician(commands)
     _add_evidence(commands)
     _add_vision(commands)
     _add_models(commands)
@@ -106,6 +107,29 @@ def _add_doctor(commands: Any) -> None:
     doctor.add_argument("--lang", choices=("en", "zh"), help="language of the words (default: as LANG says)")
     doctor.add_argument("--target", type=Path, metavar="FILE.pdf", help="only write the printable reference target")
     doctor.set_defaults(run=_doctor)
+
+
+def _add_technician(commands: Any) -> None:
+    steps = commands.add_parser("technician", help="the technician's page").add_subparsers(
+        required=True, metavar="STEP"
+    )
+    pin = steps.add_parser("pin", help="set the PIN of the technician's page; asked for, or a line on standard input")
+    pin.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
+    pin.set_defaults(run=_technician_pin)
+
+
+def _technician_pin(options: argparse.Namespace) -> int:
+    from getpass import getpass
+
+    from edge.provisioning.pin import set_pin
+
+    state_dir = load(options.config).state_dir
+    given = getpass("new PIN (6 to 12 digits): ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+    if sys.stdin.isatty() and getpass("again: ") != given:
+        raise ProvisioningError("the two are not the same", todo="run it again; the old PIN stays")
+    set_pin(state_dir, given)
+    print("the PIN is set; the technician's page takes it at once")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

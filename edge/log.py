@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
@@ -73,6 +74,28 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line.update(_exception(record.exc_info[1]))
         return json.dumps(line, ensure_ascii=False)
+
+
+class Tail(logging.Handler):
+    """The last lines of this process's log, in memory, for the technician's page; `attach` until `detach`."""
+
+    def __init__(self, process: str, lines: int = 200) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter(process))
+        self._lines: deque[str] = deque(maxlen=lines)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+
+    def lines(self) -> list[str]:
+        """Oldest first, each one JSON object."""
+        return list(self._lines)
+
+    def attach(self) -> None:
+        logging.getLogger().addHandler(self)
+
+    def detach(self) -> None:
+        logging.getLogger().removeHandler(self)
 
 
 def setup(process: str, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:

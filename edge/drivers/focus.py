@@ -1,14 +1,15 @@
 """How sharp the lens draws, as one figure from 0 to 100; no judgement, and nothing of the picture is kept but its grey.
 
 Detail of the finest kind is set against detail of the coarse kind: contrast and brightness cancel out, so that the same
-lens gives about the same figure on any scene that has edges. Noise would pass for detail: it is measured from how two
-frames differ, and taken off. (Family of the measure: band-pass ratios, see Pertuz et al. 2013, Pattern Recognition 46.)
+lens gives about the same figure on any scene that has edges. Noise would pass for detail and is taken off. (Family of
+the measure: band-pass ratios, see Pertuz et al. 2013, Pattern Recognition 46.)
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from statistics import median
 from typing import Any, cast
 
 import cv2
@@ -19,61 +20,77 @@ from edge.drivers.camera import Image
 
 _COARSE_STEPS = 3  # halvings between fine and coarse
 # Fine detail against coarse, per pixel, of a lens that hardly draws (0) and of a sharp one (100). With the simulator's
-# camera, faces and prints alike: a lens with a spread of 0.6 px gives 92 to 100, 1 px 72 to 87, 1.5 px 51 to 62, 2 px
-# 36 to 48, 3 px 17 to 34. In the dark at full gain what is left of the noise flatters it.
+# camera, faces and the printed target: a lens with a spread of 0.6 px gives 86 and more, 1 px 78 to 84, 1.5 px 53 to 64,
+# 2 px 37 to 52, 3 px 19 to 44. In the dark at full gain what is left of the noise flatters it.
 _RATIO_NONE, _RATIO_FULL = 0.001, 0.1
 # Coarse detail below this (grey levels squared) is a bare wall or the dark: there is nothing to be sharp.
 _STRUCTURE_MIN = 4.0
+_SMOOTHED_OVER = 7  # frames: a hand trembles, and each frame has its own noise
+# Of a normal distribution: the mean of the 60 % of magnitudes that are smallest, in standard deviations.
+_QUIET_SHARE, _QUIET_MEAN = 60, 0.3966
 
 Grey = NDArray[Any]  # float32; cv2 and numpy lose the width
 
 
-@dataclass(frozen=True, slots=True)
-class Focus:
-    """`figure` 0..100; None where the area shows no edges to judge by, or before the second frame."""
-
-    figure: int | None
-
-
 class FocusMeter:
-    """Takes a camera's frames one after the other; the area may change, and then the next figure is one frame later."""
+    """Takes a camera's frames one after the other; the area may change."""
 
     def __init__(self) -> None:
         self._before: Grey | None = None
+        self._recent: deque[int] = deque(maxlen=_SMOOTHED_OVER)
 
-    def measure(self, image_bgr: Image, area: tuple[int, int, int, int] | None = None) -> Focus:
-        """`area`: x, y, width, height in pixels, cut to the frame; None: the middle half in each direction."""
+    def measure(self, image_bgr: Image, area: tuple[int, int, int, int] | None = None) -> int | None:
+        """0..100, the median of the last frames; None where the area shows no edges to judge by.
+
+        `area`: x, y, width, height in pixels, cut to the frame; None: the middle half in each direction.
+        """
         height, width = image_bgr.shape[:2]
         x, y, w, h = area or (width // 4, height // 4, width // 2, height // 2)
         cut = image_bgr[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)]
-        if min(cut.shape[:2]) < 32:
-            return Focus(None)
-        grey = cast("Grey", cv2.cvtColor(cut, cv2.COLOR_BGR2GRAY).astype(np.float32))
-        before, self._before = self._before, grey
-        if before is None or before.shape != grey.shape:
-            return Focus(None)
-        fine = _detail(grey) - _detail(grey - before) / 2
-        small, small_before = _shrunk(grey), _shrunk(before)
-        coarse = _detail(small) - _detail(small - small_before) / 2
-        if coarse < _STRUCTURE_MIN:
-            return Focus(None)
-        ratio = max(fine, 1e-6) / coarse
-        share = math.log(ratio / _RATIO_NONE) / math.log(_RATIO_FULL / _RATIO_NONE)
-        return Focus(round(100 * min(1.0, max(0.0, share))))
+        figure = self._figure(cut) if min(cut.shape[:2]) >= 32 else None
+        if figure is None:
+            self._recent.clear()
+            return None
+        self._recent.append(figure)
+        return round(median(self._recent))
 
     def forget(self) -> None:
         """Overwrite what is kept of the last frame."""
+        self._recent.clear()
         if self._before is not None:
             self._before.fill(0)
             self._before = None
 
+    def _figure(self, cut: Image) -> int | None:
+        grey = cast("Grey", cv2.cvtColor(cut, cv2.COLOR_BGR2GRAY).astype(np.float32))
+        before, self._before = self._before, grey
+        coarse_grey = grey
+        for _ in range(_COARSE_STEPS):
+            coarse_grey = cast("Grey", cv2.pyrDown(coarse_grey))
+        coarse = _energy(_laplacian(coarse_grey))
+        if coarse < _STRUCTURE_MIN:
+            return None
+        edges = _laplacian(grey)
+        fine = _energy(edges) - _noise(grey, edges, before)
+        share = math.log(max(fine, 1e-6) / coarse / _RATIO_NONE) / math.log(_RATIO_FULL / _RATIO_NONE)
+        return round(100 * min(1.0, max(0.0, share)))
 
-def _detail(grey: Grey) -> float:
-    """Mean square of the Laplacian."""
-    return float(np.mean(np.square(cv2.Laplacian(grey, cv2.CV_32F, ksize=1))))
+
+def _noise(grey: Grey, edges: Grey, before: Grey | None) -> float:
+    """Two measures, each of which can only be too high: the quiet places of this frame are so by noise alone, unless
+    the scene has texture everywhere; two frames differ by noise alone, unless something moves. So the lower one holds.
+    """
+    magnitudes = np.abs(edges)
+    quiet = magnitudes[magnitudes <= np.percentile(magnitudes, _QUIET_SHARE)]
+    by_place = (float(np.mean(quiet)) / _QUIET_MEAN) ** 2
+    if before is None or before.shape != grey.shape:
+        return by_place
+    return min(by_place, _energy(_laplacian(grey - before)) / 2)
 
 
-def _shrunk(grey: Grey) -> Grey:
-    for _ in range(_COARSE_STEPS):
-        grey = cast("Grey", cv2.pyrDown(grey))
-    return grey
+def _laplacian(grey: Grey) -> Grey:
+    return cast("Grey", cv2.Laplacian(grey, cv2.CV_32F, ksize=1))
+
+
+def _energy(values: Grey) -> float:
+    return float(np.mean(np.square(values)))

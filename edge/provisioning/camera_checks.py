@@ -79,7 +79,7 @@ class LiveFocus:
         else:
             self.light = _light_of_oval(frame.image, gain)
             self._area = None
-        self.figure = self._meter.measure(frame.image, self._area).figure
+        self.figure = self._meter.measure(frame.image, self._area)
 
     def forget(self) -> None:
         self._meter.forget()

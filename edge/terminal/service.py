@@ -15,7 +15,6 @@ A session:
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import random
 import secrets
@@ -40,15 +39,16 @@ from edge.evidence.messages import Challenge, Receipt
 from edge.evidence.signer import Signer, load_private_key, open_signer
 from edge.evidence.trust import Trust, open_trust
 from edge.ipc import Down, Inbound, LinkState
-from edge.log import Log, setup
+from edge.log import Log, Tail, setup
 from edge.provisioning.camera_checks import Looks
-from edge.provisioning.doctor import RoundTrip, Trip
+from edge.provisioning.doctor import RoundTrip, Trip, days_left
+from edge.provisioning.pin import PinGate
 from edge.provisioning.probe import Instruments
 from edge.session import machine
 from edge.session.decision import Outcome, Policy, SessionResult
 from edge.session.machine import Phase, Screen
 from edge.terminal.alone import alone
-from edge.terminal.context import built_in_policy, policy_in_force, terminal_context
+from edge.terminal.context import SOFTWARE_VERSION, built_in_policy, policy_in_force, terminal_context
 from edge.terminal.control import ControlServer
 from edge.terminal.desk import OrderDesk, Ordered, Party
 from edge.terminal.display import (
@@ -72,8 +72,10 @@ from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.publisher import Publisher
 from edge.terminal.selftest import NOTHING, Author, SelfTest
 from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
+from edge.terminal.sockets import KIOSK, TECHNICIAN, inherited_sockets, technician_sockets
 from edge.terminal.standing import Standing
 from edge.terminal.status import status_message
+from edge.terminal.technician.page import Desk, TechnicianServer
 from edge.terminal.texts import Language, consent_digest
 from edge.terminal.updating import Updating, folder_of, open_vision
 from edge.terminal.workbench import Nudge, Workbench
@@ -94,7 +96,6 @@ _KIOSK_LOST = 3
 _NEW_PACK = 4
 # A session that came to these has used every model of the pack.
 _THROUGH = frozenset({Outcome.MATCH, Outcome.NO_MATCH, Outcome.LIVENESS_FAIL})
-_FIRST_LISTEN_FD = 3  # sd_listen_fds(3)
 
 
 Item = Inbound | Press | LinkState | Nudge
@@ -128,7 +129,7 @@ def main(settings: Settings, *, verbose: bool = False) -> int:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: terminal.stop())
-        return terminal.run(kiosk=inherited_socket())
+        return terminal.run(inherited=inherited_sockets())
 
 
 def open_identity(settings: Settings) -> Identity:
@@ -150,13 +151,6 @@ def open_journal(settings: Settings) -> Journal | JournalError:
         return Journal.open(settings.journal_path, max_rows=settings.journal_max_rows)
     except JournalError as exc:
         return exc
-
-
-def inherited_socket(environ: Mapping[str, str] = os.environ) -> socket.socket | None:
-    """The kiosk page's listening socket from systemd, since this process has no network to open one in."""
-    if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS", "0") == "0":
-        return None
-    return socket.socket(fileno=_FIRST_LISTEN_FD)
 
 
 class Terminal:
@@ -186,6 +180,7 @@ class Terminal:
         self.display = Display()
         self.preview = Preview()
         self.page: KioskServer | None = None  # while `run` runs
+        self.technician: TechnicianServer | None = None
         self._settings = settings
         self._source = source
         self._vision = vision
@@ -292,16 +287,29 @@ class Terminal:
         """End `run` soon; a running session becomes an error, signed and stored. Signal handlers may call it."""
         self._stopping = True
 
-    def run(self, *, kiosk: socket.socket | None = None) -> int:
+    def run(self, *, inherited: Mapping[str, list[socket.socket]] | None = None) -> int:
         """Serve until stopped (0), until a video file ends (0), until the camera (1) or the page (3) is lost, or until
         another pack is to be taken (4).
 
-        `kiosk`: an inherited listening socket for the page; without one, the settings' loopback port is opened.
+        `inherited`: listening sockets for the pages (sockets.py); without one, the settings' loopback port is opened.
         """
+        given = inherited or {}
+        kiosk = next(iter(given.get(KIOSK, [])), None)
         page = self.page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
+        self.technician = TechnicianServer(
+            Desk(
+                self.workbench,
+                PinGate(self._settings.state_dir, self._clock),
+                Tail("terminal"),
+                self._clock,
+                self._standing_now,
+            ),
+            technician_sockets(self._settings.technician, given.get(TECHNICIAN, [])),
+        )
         self._link_server.start()
         self._control.start()
         page.start()
+        self.technician.start()
         self._check_pack()
         self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
         self._notifier.ready("ready")
@@ -314,6 +322,7 @@ class Terminal:
                 self._updating.close()
             self.workbench.stop()
             self._control.stop()
+            self.technician.stop()
             page.stop()
             self._link_server.stop()
             self._source.close()
@@ -748,6 +757,24 @@ class Terminal:
             trust=self._identity.carrier_keys.version,
             provisioned=self._standing.provisioned,
         )
+
+    def _standing_now(self) -> dict[str, object]:
+        """What the technician's page shows beside the checks."""
+        papers, now_s = self._link_server.papers, self._clock.utc()
+        state = self._link_server.state
+        return {
+            "terminal_id": self._settings.terminal_id,
+            "site": self._settings.site,
+            "software": SOFTWARE_VERSION,
+            "fault": self.display.read()[1].fault,
+            "in_session": self._session is not None,
+            "link": "no-uplink" if state is None else state.name.lower().replace("_", "-"),
+            "link_detail": self._link_server.detail,
+            "pending": self._pending(),
+            "days_left": None if papers is None else days_left(papers.certificate_until_s, now_s),
+            "ca_days_left": None if papers is None else days_left(papers.ca_until_s, now_s),
+            "utc_s": now_s,
+        }
 
     def _pending(self) -> int | None:
         try:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge.terminal.service import inherited_socket
+from edge.terminal.sockets import inherited_sockets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_a_listening_socket_is_taken_over_from_file_descriptor_3():
     code = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
-        "from edge.terminal.service import inherited_socket as i; s = i(); print(s.getsockname()[1], flush=True); s.accept()"
+        "from edge.terminal.sockets import inherited_sockets as i; s = i()['kiosk'][0]; print(s.getsockname()[1], flush=True); s.accept()"
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         here, port = listener.fileno(), listener.getsockname()[1]
@@ -32,6 +32,6 @@ def test_a_listening_socket_is_taken_over_from_file_descriptor_3():
 
 
 def test_a_socket_for_another_process_is_left_alone():
-    assert inherited_socket({"LISTEN_FDS": "1", "LISTEN_PID": "1"}) is None
-    assert inherited_socket({"LISTEN_PID": str(os.getpid())}) is None
-    assert inherited_socket({}) is None
+    assert inherited_sockets({"LISTEN_FDS": "1", "LISTEN_PID": "1"}) == {}
+    assert inherited_sockets({"LISTEN_PID": str(os.getpid())}) == {}
+    assert inherited_sockets({}) == {}
