@@ -13,8 +13,9 @@ from typing import Any
 
 from edge.config import Settings
 from edge.log import setup
-from edge.terminal.service import Terminal, inherited_socket, open_identity, open_journal
+from edge.terminal.service import Terminal, open_identity, open_journal
 from edge.terminal.session import SessionReport
+from edge.terminal.sockets import inherited_sockets
 from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
 from simulator.camera import Optics
@@ -59,7 +60,7 @@ def run_terminal(
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: terminal.stop())
-    return terminal.run(kiosk=inherited_socket())
+    return terminal.run(inherited=inherited_sockets())
 
 
 def _print_measurements(report: SessionReport) -> None:

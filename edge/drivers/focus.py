@@ -20,8 +20,8 @@ from edge.drivers.camera import Image
 
 _COARSE_STEPS = 3  # halvings between fine and coarse
 # Fine detail against coarse, per pixel, of a lens that hardly draws (0) and of a sharp one (100). With the simulator's
-# camera, faces and the printed target: a lens with a spread of 0.6 px gives 86 and more, 1 px 78 to 84, 1.5 px 53 to 64,
-# 2 px 37 to 52, 3 px 19 to 44. In the dark at full gain what is left of the noise flatters it.
+# camera, faces and the printed target: a lens with a spread of 0.6 px gives 86 and more, 1 px 78 to 84, 1.5 px 53 to
+# 64, 2 px 37 to 52, 3 px 19 to 44. In the dark at full gain what is left of the noise flatters it.
 _RATIO_NONE, _RATIO_FULL = 0.001, 0.1
 # Coarse detail below this (grey levels squared) is a bare wall or the dark: there is nothing to be sharp.
 _STRUCTURE_MIN = 4.0

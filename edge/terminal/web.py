@@ -176,7 +176,12 @@ def listening(host: str, port: int, *, section: str, device: str | None = None) 
     ConfigError where another program has the port or the address is not there; `section` is of terminal.toml.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as exc:  # under systemd this process may open none
+        raise ConfigError(
+            f"no socket may be opened: {exc.strerror}", todo=f"let systemd open it: enable vouch-{section}.socket"
+        ) from exc
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         if device is not None:
