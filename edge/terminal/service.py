@@ -35,21 +35,16 @@ from edge.drivers.order_code import read_code
 from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, StorageError, VouchError
 from edge.evidence import claims, messages
 from edge.evidence.journal import BootRecord, Envelope, Journal, Row
-from edge.evidence.messages import Challenge, Receipt
+from edge.evidence.messages import Challenge
 from edge.evidence.signer import Signer, load_private_key, open_signer
 from edge.evidence.trust import Trust, open_trust
 from edge.ipc import Down, Inbound, LinkState
-from edge.log import Log, Tail, setup
-from edge.provisioning.camera_checks import Looks
-from edge.provisioning.doctor import RoundTrip, Trip, days_left
-from edge.provisioning.pin import PinGate
-from edge.provisioning.probe import Instruments
+from edge.log import Log, setup
 from edge.session import machine
 from edge.session.decision import Outcome, Policy, SessionResult
 from edge.session.machine import Phase, Screen
 from edge.terminal.alone import alone
-from edge.terminal.context import SOFTWARE_VERSION, built_in_policy, policy_in_force, terminal_context
-from edge.terminal.control import ControlServer
+from edge.terminal.context import built_in_policy, policy_in_force, terminal_context
 from edge.terminal.desk import OrderDesk, Ordered, Party
 from edge.terminal.display import (
     CancelPressed,
@@ -69,16 +64,16 @@ from edge.terminal.display import (
 )
 from edge.terminal.kiosk import KioskServer
 from edge.terminal.link_server import Credentials, LinkServer
+from edge.terminal.maintenance import Lent, Maintenance
 from edge.terminal.publisher import Publisher
-from edge.terminal.selftest import NOTHING, Author, SelfTest
+from edge.terminal.selftest import NOTHING, Author
 from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
-from edge.terminal.sockets import KIOSK, TECHNICIAN, inherited_sockets, technician_sockets
+from edge.terminal.sockets import KIOSK, TECHNICIAN, inherited_sockets
 from edge.terminal.standing import Standing
 from edge.terminal.status import status_message
-from edge.terminal.technician.page import Desk, TechnicianServer
 from edge.terminal.texts import Language, consent_digest
-from edge.terminal.updating import Updating, folder_of, open_vision
-from edge.terminal.workbench import Nudge, Workbench
+from edge.terminal.updating import Updating, open_vision
+from edge.terminal.workbench import Nudge
 from edge.vision.pack import Pack
 from edge.watchdog import Notifier
 
@@ -180,7 +175,6 @@ class Terminal:
         self.display = Display()
         self.preview = Preview()
         self.page: KioskServer | None = None  # while `run` runs
-        self.technician: TechnicianServer | None = None
         self._settings = settings
         self._source = source
         self._vision = vision
@@ -232,29 +226,23 @@ class Terminal:
             clock=clock,
             on_inbound=self._put,
             on_link=lambda state, _detail: self._put(state),
-            on_receipt=self._take_receipt,
+            on_receipt=lambda receipt: self._maintenance.received(receipt),  # noqa: PLW0108 - it is made below
             on_accepted=self._accepted,
         )
-        author = Author(settings, clock, identity.signer, pack, lambda: self._policy)
-        self._self_test = SelfTest(author, self._journal, self._link_server) if self._journal is not None else None
-        self.workbench = Workbench(
-            Instruments(
-                settings=settings,
-                clock=clock,
+        self._maintenance = Maintenance(
+            Lent(
+                author=Author(settings, clock, identity.signer, pack, lambda: self._policy),
                 source=source,
-                looks=Looks(vision, pack.match_threshold(built_in_policy().match_fmr_ppm)),
-                pack_dir=folder_of(settings, pack),
-                pack_digest=pack.digest,
+                vision=vision,
                 journal=journal,
-                signer=identity.signer,
-                papers=lambda: self._link_server.papers,
-                round_trip=self._round_trip,
+                link=self._link_server,
                 health=health,
-            ),
-            in_session=lambda: self._session is not None,
-            wake=self._put,
+                in_session=lambda: self._session is not None,
+                fault=lambda: self.display.read()[1].fault,
+                wake=self._put,
+            )
         )
-        self._control = ControlServer(settings.control_path, self.workbench)
+        self.workbench = self._maintenance.workbench
         self._tools = Tools(
             source=source,
             vision=vision,
@@ -296,20 +284,9 @@ class Terminal:
         given = inherited or {}
         kiosk = next(iter(given.get(KIOSK, [])), None)
         page = self.page = KioskServer(self._settings.kiosk, self.display, self.preview, self.press, inherited=kiosk)
-        self.technician = TechnicianServer(
-            Desk(
-                self.workbench,
-                PinGate(self._settings.state_dir, self._clock),
-                Tail("terminal"),
-                self._clock,
-                self._standing_now,
-            ),
-            technician_sockets(self._settings.technician, given.get(TECHNICIAN, [])),
-        )
         self._link_server.start()
-        self._control.start()
+        self._maintenance.start(given.get(TECHNICIAN, []))
         page.start()
-        self.technician.start()
         self._check_pack()
         self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
         self._notifier.ready("ready")
@@ -320,9 +297,7 @@ class Terminal:
             self._abandon()
             if self._updating is not None:
                 self._updating.close()
-            self.workbench.stop()
-            self._control.stop()
-            self.technician.stop()
+            self._maintenance.stop()
             page.stop()
             self._link_server.stop()
             self._source.close()
@@ -758,38 +733,11 @@ class Terminal:
             provisioned=self._standing.provisioned,
         )
 
-    def _standing_now(self) -> dict[str, object]:
-        """What the technician's page shows beside the checks."""
-        papers, now_s = self._link_server.papers, self._clock.utc()
-        state = self._link_server.state
-        return {
-            "terminal_id": self._settings.terminal_id,
-            "site": self._settings.site,
-            "software": SOFTWARE_VERSION,
-            "fault": self.display.read()[1].fault,
-            "in_session": self._session is not None,
-            "link": "no-uplink" if state is None else state.name.lower().replace("_", "-"),
-            "link_detail": self._link_server.detail,
-            "pending": self._pending(),
-            "days_left": None if papers is None else days_left(papers.certificate_until_s, now_s),
-            "ca_days_left": None if papers is None else days_left(papers.ca_until_s, now_s),
-            "utc_s": now_s,
-        }
-
     def _pending(self) -> int | None:
         try:
             return self._journal.pending_count() if self._journal is not None else None
         except JournalError:
             return None
-
-    def _take_receipt(self, receipt: Receipt) -> None:
-        if self._self_test is not None:
-            self._self_test.received(receipt)
-
-    def _round_trip(self, limit_s: float) -> RoundTrip:
-        if self._self_test is None:
-            return RoundTrip(Trip.NOT_STORED, detail="the journal cannot be used")
-        return self._self_test.make(limit_s)
 
     def _ask_carrier(self, request: bytes) -> None:
         self._link_server.send_request(request)
