@@ -189,7 +189,7 @@ def test_out_of_service_survives_a_restart_and_no_session_starts(counter: Counte
         counter.terminal.workbench.hold(True)
         until(lambda: counter.view()["fault"] == "technician")
         end.send(Inbound(Down.CHALLENGE, counter.challenge()))
-        until(lambda: len(counter.terminal._waiting) == 1)
+        until(lambda: counter.terminal._desk.busy)
         assert counter.view()["phase"] == Phase.IDLE.value
         assert (counter.place.settings.state_dir / HOLD_NAME).exists()
         counter.terminal.workbench.hold(False)
