@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import threading
@@ -38,7 +37,10 @@ _LONGEST_WAIT_S = 3600.0
 
 
 def set_pin(state_dir: Path, pin: str) -> None:
-    """Keep a new PIN and forget all attempts. ProvisioningError: 6 to 12 digits, not all the same or in a row."""
+    """Keep a new PIN and forget all attempts.
+
+    ProvisioningError: not 6 to 12 digits, or all the same or in a row. StorageError: it cannot be written.
+    """
     if not _FORM.fullmatch(pin) or not pin.isascii() or _is_simple(pin):
         raise ProvisioningError(
             "this is no good PIN", todo="take 6 to 12 digits that are neither all the same nor in a row"
@@ -52,9 +54,6 @@ def set_pin(state_dir: Path, pin: str) -> None:
     }
     _write(state_dir / PIN_NAME, kept)
     (state_dir / ATTEMPTS_NAME).unlink(missing_ok=True)
-    if os.geteuid() == 0:  # the terminal's user must read what root has set
-        owner = state_dir.stat()
-        os.chown(state_dir / PIN_NAME, owner.st_uid, owner.st_gid)
 
 
 class PinGate:

@@ -105,11 +105,27 @@ def test_everything_fits_a_phone_and_a_thumb(page) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 20, 27)"
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_rule_of_wcag_22_aa_that_a_machine_can_check_is_broken(page, language) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    rules = {
+        "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    }
+    page.tap(f'[data-language="{language}"]')
+    broken = axe.run(page, options=rules).response["violations"]
+    log_in(page)
+    page.tap("#assist")
+    page.tap("#show-log")
+    page.wait_for_selector("#log li")
+    broken += axe.run(page, options=rules).response["violations"]
+    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]]) for rule in broken] == []
+
+
 def test_live_focus_shows_a_picture_and_a_figure_and_ends(page) -> None:
     log_in(page)
     page.tap("#assist")
-    page.wait_for_function("Number(document.querySelector('#figure').textContent) > 0")
-    page.wait_for_function("document.querySelector('#preview').naturalWidth > 0")
+    until(lambda: page.inner_text("#figure").isdigit() and int(page.inner_text("#figure")) > 0, 60)
+    until(lambda: page.evaluate("document.querySelector('#preview').naturalWidth") > 0, 60)
     assert "best" in page.inner_text("#best")
     page.tap("#assist")
     assert not page.is_visible("#live")
@@ -118,11 +134,11 @@ def test_live_focus_shows_a_picture_and_a_figure_and_ends(page) -> None:
 def test_out_of_service_and_back(page, terminal) -> None:
     log_in(page)
     page.tap("#hold")
-    page.wait_for_function("document.querySelector('#service').textContent.includes('by a technician')")
+    until(lambda: "by a technician" in page.inner_text("#service"), 60)
     place = terminal[0]
     assert (place.settings.state_dir / "out-of-service").exists()
     page.tap("#hold")
-    page.wait_for_function("document.querySelector('#service').textContent === 'In service'")
+    until(lambda: page.inner_text("#service") == "In service", 60)
     assert not (place.settings.state_dir / "out-of-service").exists()
 
 
