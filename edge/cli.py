@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.config import DEFAULT_PACK, DEFAULT_PATH, INTERRUPTED, load
-from edge.errors import CaptureError, VouchError
+from edge.errors import CaptureError, ProvisioningError, VouchError
 
 if TYPE_CHECKING:
     from edge.config import Settings

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from edge.evidence.signer import load_private_key
+from simulator.carrier.store import Store, Terminal
 from simulator.processes import Child, python_module
-from tests.support.wires import Place, enrolled, free_port, until
+from tests.support.wires import TERMINAL_ID, Place, enrolled, free_port, until
 
 START_S = 90.0
 EXTRA = "\n[kiosk]\nport = 0\n[technician]\nport = {port}\n[camera]\nfps = 10\ntimeout_s = 10\n{camera}"
@@ -53,9 +56,12 @@ def uplink(place: Place) -> Iterator[Child]:
 
 @contextlib.contextmanager
 def carrier(place: Place) -> Iterator[httpx.Client]:
-    """The reference carrier with the place's keys and broker; the terminal must still be told to it."""
+    """The reference carrier with the place's keys and broker, which knows the place's terminal."""
     port = free_port()
     keys, database = place.pki.ca.parent, place.config.parent / "carrier.db"
+    store, own = Store(database), place.settings.keys
+    store.add_terminal(Terminal(TERMINAL_ID, "shop-1", public(own.result_key), public(own.portrait_key), 1))
+    store.close()
     child = Child(
         [
             *(*python_module("simulator.cli"), "carrier", "--keys", str(keys), "--db", str(database)),
@@ -70,6 +76,11 @@ def carrier(place: Place) -> Iterator[httpx.Client]:
             yield http
     finally:
         child.stop()
+
+
+def public(path: Path) -> str:
+    key = load_private_key(path).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def answers(url: str) -> bool:
