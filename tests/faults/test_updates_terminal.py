@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from tests.support.wires import Place, Process, UplinkEnd, enrolled, until
 from tests.tiny_models import Output, build
 
 pytestmark = pytest.mark.timeout(900)
+OWN = tomllib.loads((DEFAULT_PACK / "pack.toml").read_text(encoding="utf-8"))["version"]
 
 
 def variant(folder: Path, version: str) -> Path:
@@ -138,7 +140,7 @@ def test_a_pack_that_takes_everybody_for_everybody_never_comes_and_the_carrier_h
     assert (seen["updates"]["refused"]["fault"], seen["updates"]["refused"]["release"]) == ("self-test", 1)
     assert "strangers" in seen["updates"]["refused"]["why"]
     code, told = overview(place, capsys)
-    assert (code, told["pack"]["version"]) == (1, "0.1")
+    assert (code, told["pack"]["version"]) == (1, OWN)
 
 
 def test_a_pack_that_kills_the_process_is_rolled_back_after_three_starts(place, carrier, tmp_path, capsys) -> None:
@@ -154,7 +156,7 @@ def test_a_pack_that_kills_the_process_is_rolled_back_after_three_starts(place, 
         until(lambda: any(e["event"] == "ready" for e in process.events()), 100)
         assert not any(e["event"] == "pack-on-trial" for e in process.events())
     code, told = overview(place, capsys)
-    assert (code, told["pack"]["version"], told["refused"]["fault"]) == (1, "0.1", "crashed")
+    assert (code, told["pack"]["version"], told["refused"]["fault"]) == (1, OWN, "crashed")
 
 
 def test_a_shop_that_closes_for_the_night_does_not_use_up_a_trial(place, carrier, tmp_path) -> None:
@@ -249,7 +251,7 @@ def test_a_pack_of_ones_own_that_fails_its_self_test_is_refused(place, use, tmp_
     code, said = use(blind(tmp_path / "blind"))
     assert code == 2
     assert "strangers" in said
-    assert open_vision(place.settings, 0.0)[0].manifest.version == "0.1"
+    assert open_vision(place.settings, 0.0)[0].manifest.version == OWN
 
 
 @pytest.mark.parametrize(
