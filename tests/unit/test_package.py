@@ -16,6 +16,7 @@ def purge(folder: Path) -> str:
     for path in ("/etc/vouch", "/var/lib/vouch"):
         assert path in script
         script = script.replace(path, f"{folder}{path}")
+    script = script.replace("/var/cache", f"{folder}/var/cache")
     done = subprocess.run(
         ["sh", "-c", script, "postrm", "purge"], capture_output=True, text=True, timeout=30, check=True
     )
