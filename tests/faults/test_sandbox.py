@@ -113,7 +113,7 @@ def setup(place: Place) -> str:
     home = place.config.parent
     return f"""
 systemd-sysusers --root="$1" vouch.conf
-cp -r {home}/terminal {home}/uplink {home}/carrier "$1/etc/vouch/"
+cp -r {home}/terminal {home}/uplink {home}/carrier {home}/root.pem {home}/identity.toml "$1/etc/vouch/"
 systemd-tmpfiles --root="$1" --create vouch.conf
 mkdir -p "$1"/opt/vouch/{{source,python}}
 mount --bind {REPOSITORY} "$1/opt/vouch/source"

@@ -212,7 +212,7 @@ def test_an_installed_box_boots_to_ready_survives_a_hang_and_removal_stops_it(pa
     }
     setup = f"""
 cp {tmp_path}/frame.npy "$1/srv/"
-cp -r {place.config.parent}/uplink {place.config.parent}/carrier "$1/srv/"
+cp -r {place.config.parent}/uplink {place.config.parent}/carrier {place.config.parent}/root.pem "$1/srv/"
 cp {package} "$1/srv/vouch.deb"
 chroot "$1" dpkg --install /srv/vouch.deb
 sed -i 's/^VOUCH_INIT=.*/VOUCH_INIT="--no-qr --software-key"/' "$1/etc/default/vouch"
@@ -224,7 +224,7 @@ sed -i 's/^VOUCH_INIT=.*/VOUCH_INIT="--no-qr --software-key"/' "$1/etc/default/v
         owner = machine.run("stat", "-c", "%a %U", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
         assert owner.splitlines() == ["600 vouch-terminal", "600 vouch-uplink"], machine.journal("vouch-identity")
         assert machine.show("vouch-terminal.service", "ConditionResult") == "no", "not enrolled yet"
-        machine.run("sh", "-c", "cp -r /srv/carrier /srv/uplink /etc/vouch/ && cp /srv/terminal.toml /etc/vouch/")
+        machine.run("sh", "-c", "cp -r /srv/carrier /srv/uplink /srv/root.pem /srv/terminal.toml /etc/vouch/")
         machine.run("systemd-tmpfiles", "--create", "vouch.conf")
         machine.run("systemctl", "start", "vouch-terminal", "vouch-uplink", timeout_s=200)
         assert machine.show("vouch-terminal.service", "StatusText") == "ready"
