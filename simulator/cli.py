@@ -199,15 +199,19 @@ def _test_pictures(options: argparse.Namespace) -> int:
 
 def _broker(options: argparse.Namespace) -> int:
     import signal
+    import threading
 
     from edge.clock import SystemClock
     from simulator.broker import HOST, Broker, BrokerTls
     from simulator.carrier.server import keys_of
 
     pki = keys_of(options.keys.absolute(), SystemClock())
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
     with Broker((options.keys / "broker").absolute(), BrokerTls.of(pki), port=options.port) as broker:
         print(f"{broker.kind.value} on {HOST}:{broker.port}; Ctrl-C ends it", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        over.wait()
     return 0
 
 

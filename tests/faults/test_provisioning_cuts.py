@@ -23,6 +23,7 @@ from edge.provisioning.standing import Stage
 from edge.uplink.renewal import Renewal
 from simulator.carrier.pki import CarrierPki, create_pki, issue_terminal_certificate
 from tests.support.enrolment import CODE, signed_bundle
+from tests.support.wires import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -55,7 +56,7 @@ def asked(tmp_path: Path, pki: CarrierPki) -> tuple[Path, Path]:
     folder = tmp_path / "asked"
     request = identity.create(folder, site="shop", root=pki.root).request
     bundle = tmp_path / "bundle.vouch"
-    bundle.write_bytes(signed_bundle(pki, request))
+    bundle.write_bytes(signed_bundle(pki, request, broker=("localhost", free_port())))
     return folder, bundle
 
 
