@@ -195,7 +195,7 @@ def test_a_challenge_that_expires_while_it_waits_starts_nothing(counter, place) 
     with UplinkEnd(place.settings.socket_path) as uplink:
         to_consent(counter, uplink)
         uplink.send(Inbound(Down.CHALLENGE, counter.challenge(ttl_s=1)))
-        until(lambda: len(counter.terminal._waiting) == 1)
+        until(lambda: counter.terminal._desk.somebody_waits)
         time.sleep(1.2)
         refuse(counter)
         until(lambda: counter.terminal._refused_messages == 1)
