@@ -17,7 +17,8 @@ from edge.config import load
 from edge.drivers.camera import Frame
 from edge.log import setup
 from edge.session.observation import FrameInfo
-from edge.terminal.service import Terminal, inherited_socket, open_identity, open_journal
+from edge.terminal.service import Terminal, open_identity, open_journal
+from edge.terminal.sockets import inherited_sockets
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
 from edge.watchdog import Notifier
@@ -59,7 +60,7 @@ def main(config: Path, frame: Path) -> int:
         notifier=Notifier.from_environment(),
     )
     signal.signal(signal.SIGTERM, lambda *_: terminal.stop())
-    return terminal.run(kiosk=inherited_socket())
+    return terminal.run(inherited=inherited_sockets())
 
 
 if __name__ == "__main__":
