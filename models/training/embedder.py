@@ -1,8 +1,8 @@
 """Trains the face embedder by distillation from the teacher's cached answers. No face is found or aligned here.
 
 `python -m models.training.embedder --faces .runs/faces --out .runs/embedder --minutes 90` starts or continues the run
-in --out. The network starts from random numbers; the teacher gives targets only. LFW, where present, is looked at and
-never learned from.
+in --out. The network starts from random numbers, or with `--start models/embedder.tflite` from the weights of a file of
+ours; the teacher gives targets only. LFW, where present, is looked at and never learned from.
 """
 
 import argparse
@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.training import export
-from models.training.faces import CHIP_PX, CROP_PX, Aligner
+from models.training import export, warm
+from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner
 
 HELD_OUT = 1000  # the first faces of the cache: never trained on, never blended
 BATCH = 64
@@ -59,35 +59,39 @@ class Embedder(nn.Module):
     Dense 3 x 3 convolutions: five times as quick to train on a CPU as depthwise ones of the same work, quick in int8.
     """
 
-    def __init__(self, size_px: int = CROP_PX) -> None:
+    def __init__(self, size_px: int = CROP_PX, blocks: int = 3) -> None:
         super().__init__()
         self.body = nn.Sequential(
             _conv(3, 24, 3, 2),
             _conv(24, 48, 3, 2),
             _Residual(48),
             _conv(48, 96, 3, 2),
-            _Residual(96),
-            _Residual(96),
+            *(_Residual(96) for _ in range(blocks)),
             _conv(96, 144, 3, 2),
             _Residual(144),
             _conv(144, 256, 1),
         )
-        self.where = nn.Conv2d(256, 256, math.ceil(size_px / 16), groups=256, bias=False)
-        self.norm = nn.BatchNorm2d(256)
-        self.project = nn.Conv2d(256, 128, 1, bias=False)
-        self.out = nn.BatchNorm2d(128)
+        self.where = nn.Conv2d(256, 256, math.ceil(size_px / 16), groups=256)
+        self.project = nn.Conv2d(256, 128, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.where(self.body(x)))
-        return torch.flatten(self.out(self.project(x)), 1)
+        return torch.flatten(self.project(self.where(self.body(x))), 1)
+
+    def shares(self, body: Tensor) -> tuple[Tensor, Tensor]:
+        """From the body's map: the embedding [n, 128], and what each place of the map adds to it [n, places, 128]."""
+        weighted = (body * self.where.weight[:, 0]).flatten(2).transpose(1, 2)
+        matrix = self.project.weight.flatten(1)
+        shares = weighted @ matrix.T
+        return shares.sum(1) + (matrix @ self.where.bias + self.project.bias), shares
 
     def resize(self, size_px: int) -> None:
         """Makes the position weights fit another input size."""
         side, old = math.ceil(size_px / 16), self.where.weight
         if side != old.shape[-1]:
             grown = nn.functional.interpolate(old.detach(), (side, side), mode="bilinear") * (old.shape[-1] / side) ** 2
-            self.where = nn.Conv2d(256, 256, side, groups=256, bias=False)
-            self.where.weight = nn.Parameter(grown)
+            bias = self.where.bias
+            self.where = nn.Conv2d(256, 256, side, groups=256)
+            self.where.weight, self.where.bias = nn.Parameter(grown), bias
 
 
 class Muon(torch.optim.Optimizer):
@@ -132,7 +136,37 @@ def loss_of(student: Tensor, target: Tensor) -> Tensor:
     return alike + 0.1 * relation
 
 
+def loss_of_shares(student: Tensor, shares: Tensor, target: Tensor) -> Tensor:
+    """The part of the variance of the teacher's shares [n, 49, 128] that ours do not explain, whatever their means."""
+    ours = shares / student.norm(dim=1).detach().clamp(min=1e-6)[:, None, None]
+    ours, theirs = ours - ours.mean(0), target - target.mean(0)
+    return (ours - theirs).square().sum() / theirs.square().sum()
+
+
 # ---- pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A file of chips and what the teacher says of them: [n, 128, 128, 3], [n, 128] (mean of both sides), shares."""
+
+    chips: NDArray[np.uint8]
+    answers: NDArray[np.float32]
+    shares: NDArray[np.int8]  # [n, 2, 49, 128]: of the face and of its mirror image
+
+    @classmethod
+    def load(cls, stem: Path) -> "Labelled":
+        answers = _unit(np.load(f"{stem}.teacher.npy").mean(1))
+        return cls(np.load(f"{stem}.npy", mmap_mode="r"), answers, np.load(f"{stem}.shares.npy", mmap_mode="r"))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One picture to learn from: the chip is mirrored already where the shares are those of the mirror image."""
+
+    chip: NDArray[np.uint8]
+    answer: NDArray[np.float32]
+    shares: NDArray[np.int8]
 
 
 class Pool:
@@ -140,24 +174,26 @@ class Pool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.faces = np.load(folder / "faces.npy", mmap_mode="r")
-        self.answers = _unit(np.load(folder / "faces.teacher.npy").mean(1))
-        self._blends: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] = []
+        self.faces = Labelled.load(folder / "faces")
+        self._blends: list[Labelled] = []
 
     def look(self) -> int:
         for path in sorted(self._folder.glob("blends-??.teacher.npy"))[len(self._blends) :]:
-            pictures = np.load(str(path).replace(".teacher", ""), mmap_mode="r")
-            self._blends.append((pictures, _unit(np.load(path).mean(1))))
+            self._blends.append(Labelled.load(path.with_suffix("").with_suffix("")))
         return len(self._blends)
 
-    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        count = len(self.faces) - HELD_OUT
+    def draw(self, rng: np.random.Generator) -> Example:
         if self._blends and rng.random() < min(0.6, 0.1 * len(self._blends)):
-            pictures, answers = self._blends[rng.integers(len(self._blends))]
-            index = rng.integers(len(pictures))
-            return pictures[index], answers[index]
-        index = HELD_OUT + rng.integers(count)
-        return self.faces[index], self.answers[index]
+            source = self._blends[rng.integers(len(self._blends))]
+            index = int(rng.integers(len(source.chips)))
+        else:
+            source = self.faces
+            index = HELD_OUT + int(rng.integers(len(source.chips) - HELD_OUT))
+        side = int(rng.integers(2))
+        chip = np.asarray(source.chips[index])
+        return Example(
+            np.ascontiguousarray(chip[:, ::-1]) if side else chip, source.answers[index], source.shares[index, side]
+        )
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -166,7 +202,7 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def augment(chip: NDArray[np.uint8], size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What cameras, printers and chips do to a face: chip [128, 128, 3] -> [size_px, size_px, 3]."""
-    if rng.random() < 0.12:
+    if rng.random() < 0.15:
         chip = _document(chip, rng)
     scale = size_px / CROP_PX
     if scale < 0.9:
@@ -175,10 +211,9 @@ def augment(chip: NDArray[np.uint8], size_px: int, rng: np.random.Generator) -> 
     turn = math.radians(rng.normal(0, 3.0))
     zoom = math.exp(rng.normal(0, 0.035))
     cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
-    mirror = -1.0 if rng.random() < 0.5 else 1.0
     centre_in, centre_out = (len(chip) - 1) / 2, (size_px - 1) / 2
     shift = rng.normal(0, 1.3 * scale, 2)
-    linear = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
+    linear = np.array([[cos, -sin], [sin, cos]])
     matrix = np.column_stack([linear, centre_out + shift - linear @ [centre_in, centre_in]])
     out = cv2.warpAffine(chip, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     if rng.random() < 0.12:
@@ -209,15 +244,17 @@ class Feeder:
     size_px: int
     seed: int
 
-    def batches(self, ahead: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
-        ready: queue.Queue[tuple[Tensor, Tensor]] = queue.Queue(ahead)
+    def batches(self, ahead: int = 4) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        ready: queue.Queue[tuple[Tensor, Tensor, Tensor]] = queue.Queue(ahead)
         rng = np.random.default_rng(self.seed)
 
         def work() -> None:
             while True:
                 drawn = [self.pool.draw(rng) for _ in range(BATCH)]
-                pictures = np.stack([augment(np.asarray(chip), self.size_px, rng) for chip, _ in drawn])
-                ready.put((torch.from_numpy(pictures), torch.from_numpy(np.stack([answer for _, answer in drawn]))))
+                pictures = np.stack([augment(example.chip, self.size_px, rng) for example in drawn])
+                answers = np.stack([example.answer for example in drawn])
+                shares = np.stack([example.shares for example in drawn])
+                ready.put((torch.from_numpy(pictures), torch.from_numpy(answers), torch.from_numpy(shares)))
 
         threading.Thread(target=work, daemon=True).start()
         while True:
@@ -276,8 +313,8 @@ def lfw_chips(data: Path, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.in
 
 
 def parameters_by_kind(model: Embedder) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Those that Muon takes (dense filters, the stem's apart), and the rest."""
-    dense = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m.in_channels > 3]
+    """Those that Muon takes (dense filters before a batch norm, the stem's apart), and the rest."""
+    dense = [m.weight for m in model.body.modules() if isinstance(m, nn.Conv2d) and m.in_channels > 3]
     chosen = {id(p) for p in dense}
     return dense, [p for p in model.parameters() if id(p) not in chosen]
 
@@ -335,10 +372,12 @@ class Run:
                 mean.lerp_(now, 1 - keep)
 
 
-def load_run(path: Path, kind: str) -> tuple[Run, int]:
+def load_run(path: Path, kind: str, start: Path | None, pool: Pool) -> tuple[Run, int]:
     state = torch.load(path, weights_only=True) if path.exists() else None
-    size_px = state["size_px"] if state else STAGES[0][1]
+    size_px = state["size_px"] if state else CROP_PX if start else STAGES[0][1]
     model = Embedder(size_px).to(memory_format=torch.channels_last)
+    if start and not state:
+        start_from(model, start, prepared(centre(np.asarray(pool.faces.chips[HELD_OUT : HELD_OUT + 64]), CROP_PX)))
     run = Run(model, copy.deepcopy(model).eval(), optimizers_of(model, kind))
     if state:
         model.load_state_dict(state["model"])
@@ -348,6 +387,28 @@ def load_run(path: Path, kind: str) -> tuple[Run, int]:
         run.seconds, run.images = state["seconds"], state["images"]
         run.averaged_from = state.get("averaged_from", 0)
     return run, size_px
+
+
+@torch.no_grad()
+def start_from(model: Embedder, path: Path, pictures: Tensor) -> None:
+    """Fill `model` from a file of ours. Where the file has fewer blocks, the further ones change nothing at first."""
+    layers = len(warm.read(path))
+    fewer = Embedder(CROP_PX, blocks=(layers - 11) // 2)
+    print(f"{path}: cosine to the file {warm.start(fewer, path, pictures)[0][0]:.5f}", flush=True)
+    after = len(model.body) - len(fewer.body)
+    for index, block in enumerate(fewer.body):
+        grown = model.body[index + after if index >= len(fewer.body) - 3 else index]
+        grown.load_state_dict(block.state_dict())
+    model.where.load_state_dict(fewer.where.state_dict())
+    model.project.load_state_dict(fewer.project.state_dict())
+    for layer, norm in warm.layers_of(model):
+        if norm is not None:
+            # Before a batch norm a filter's length says only how fast it turns at a given rate: make all alike.
+            length = layer.weight.flatten(1).norm(dim=1).clamp(min=1e-6)
+            layer.weight.div_(length.reshape(-1, 1, 1, 1))
+            norm.running_mean.div_(length)
+            norm.running_var.div_(length.square())
+    warm.adapt(model, pictures)
 
 
 def load_embedder(path: Path) -> Embedder:
@@ -363,8 +424,8 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.out / "checkpoint.pt"
-    run, size_px = load_run(checkpoint, arguments.optimizer)
     pool = Pool(arguments.faces)
+    run, size_px = load_run(checkpoint, arguments.optimizer, arguments.start, pool)
     lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
     total_s = arguments.minutes * 60
     feed = Feeder(pool, size_px, arguments.seed + run.images).batches()
@@ -372,12 +433,12 @@ def train(arguments: argparse.Namespace) -> None:
     while run.seconds < total_s:
         started = time.monotonic()
         progress = run.seconds / total_s
-        if size_at(progress) != size_px:
+        if not arguments.start and size_at(progress) != size_px:
             size_px = size_at(progress)
             pool.look()
             run = _grown(run, size_px, arguments.optimizer)
             feed = Feeder(pool, size_px, arguments.seed + run.images).batches()
-        losses.append(_step(run, next(feed), rate_at(progress)))
+        losses.append(_step(run, next(feed), arguments.rate * rate_at(progress), arguments.shares))
         run.seconds += time.monotonic() - started
         if run.seconds >= next_look_s or run.seconds >= total_s:
             parts = pool.look()
@@ -406,9 +467,15 @@ def _grown(run: Run, size_px: int, kind: str) -> Run:
     return Run(run.model, run.average, optimizers, run.seconds, run.images, run.images)
 
 
-def _step(run: Run, batch: tuple[Tensor, Tensor], rate: float) -> float:
-    pictures, target = batch
-    loss = loss_of(run.model.train()(prepared(pictures)), target)
+def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], rate: float, share_weight: float) -> float:
+    """One step; bfloat16 where the processor multiplies it (twice as quick there), the loss in float32."""
+    pictures, target, shares = batch
+    with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
+        body = run.model.train().body(prepared(pictures))
+    student, ours = run.model.shares(body.float())
+    loss = loss_of(student, target)
+    if share_weight and ours.shape[1] == shares.shape[1]:
+        loss = loss + share_weight * loss_of_shares(student, ours, shares.float() * SHARE)
     loss.backward()
     for optimizer, peak in run.optimizers:
         for group in optimizer.param_groups:
@@ -421,8 +488,8 @@ def _step(run: Run, batch: tuple[Tensor, Tensor], rate: float) -> float:
 
 
 def _report(model: Embedder, pool: Pool, lfw: tuple | None, size_px: int) -> str:
-    unit = embed(model, np.asarray(pool.faces[:HELD_OUT]), size_px)
-    text = f"held-out cosine {(unit * pool.answers[:HELD_OUT]).sum(1).mean():.4f}"
+    unit = embed(model, np.asarray(pool.faces.chips[:HELD_OUT]), size_px)
+    text = f"held-out cosine {(unit * pool.faces.answers[:HELD_OUT]).sum(1).mean():.4f}"
     if lfw is not None:
         chips, pairs, same = lfw
         few = slice(0, 1200)
@@ -460,6 +527,9 @@ def main() -> None:
     parser.add_argument("--look-s", type=float, default=180, help="seconds between two reports")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--start", type=Path, help="a .tflite of ours whose weights a new run starts from")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of the peak learning rates")
+    parser.add_argument("--shares", type=float, default=0.5, help="weight of what each place adds to the embedding")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--export", type=Path, help="train nothing; write the run's network to this .tflite")
     arguments = parser.parse_args()

@@ -1,24 +1,29 @@
 """Faces for training: pictures and teacher answers, cached once. No network of the product is defined or trained here.
 
 Everything is kept as 128 x 128 RGB whose centre 112 x 112 is the ArcFace template; the border leaves room for jitter.
-`python -m models.training.faces --out DIR` builds it: faces.npy, blends-NN.npy and the teacher's answers to them.
+`python -m models.training.faces --out DIR` builds it: faces.npy, blends-NN.npy and the teacher's answers to them, for
+the face and its mirror image: `.teacher.npy` (embeddings) and `.shares.npy` (what each place of the face adds to them).
 """
 
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
+import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
 CHIP_PX = 128
 CROP_PX = 112
+PART = 10_000  # blends in one file
 # The five points of the ArcFace template at 112 x 112: left eye, right eye, nose, left and right mouth corner, as seen
 # (Deng et al. 2019, insightface's `arcface_dst`).
 TEMPLATE_PX = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
+SHARE = 1 / 512  # unit of a cached share: a place adds -0.25 to 0.25 to a number of the unit embedding
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -68,26 +73,50 @@ def similarity(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDAr
 
 
 class Teacher:
-    """The public MobileFaceNet that labels faces, run by LiteRT: three times as quick as torch. It is never shipped."""
+    """The public MobileFaceNet that labels faces, run by LiteRT: three times as quick as torch. It is never shipped.
+
+    Its last steps are linear: each of 49 places of a 7 x 7 map is weighted by channel and then multiplied by a matrix.
+    So its answer is a sum over places (and a constant), and a student can be taught what every place says of a face.
+    """
 
     def __init__(self, path: Path) -> None:
+        from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(str(path), num_threads=1)
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(path.read_bytes(), 0))
+        graph = model.subgraphs[0]
+        weigh, multiply = graph.operators[-3:-1]  # the depthwise convolution over the whole map, and the matrix
+        self._where = _half_weights(model, weigh.inputs[1]).reshape(49, 512)
+        self._matrix = _half_weights(model, multiply.inputs[1]).reshape(128, 512).T
+        graph.outputs = [*graph.outputs, weigh.inputs[0]]
+        builder = flatbuffers.Builder()
+        builder.Finish(model.Pack(builder), b"TFL3")
+        self._interpreter = Interpreter(model_content=bytes(builder.Output()), num_threads=1)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 
-    def answer(self, chips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Unit embeddings [n, 128] of chips [n, 128, 128, 3]."""
+    def answer(self, chips: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Unit embeddings [n, 128] of chips [n, 128, 128, 3]; shares of the 49 places in them [n, 49, 128] (SHARE)."""
         margin = (CHIP_PX - CROP_PX) // 2
-        answers = np.zeros((len(chips), 128), np.float32)
+        answers, maps = np.zeros((len(chips), 128), np.float32), np.zeros((len(chips), 49, 512), np.float32)
         for index, chip in enumerate(chips):
             crop = chip[margin:-margin, margin:-margin].astype(np.float32)
             self._interpreter.set_tensor(self._input, ((crop / 255 - IMAGENET_MEAN) / IMAGENET_STD)[None])
             self._interpreter.invoke()
-            answers[index] = self._interpreter.get_tensor(self._output)[0]
-        return answers / np.linalg.norm(answers, axis=1, keepdims=True)
+            answers[index] = self._interpreter.get_tensor(self._outputs[0])[0]
+            maps[index] = self._where * self._interpreter.get_tensor(self._outputs[1]).reshape(49, 512)
+        length = np.linalg.norm(answers, axis=1, keepdims=True)
+        shares = (maps.reshape(-1, 512) @ self._matrix).reshape(-1, 49, 128) / (length[..., None] * SHARE)
+        return answers / length, shares.round().clip(-127, 127).astype(np.int8)
+
+
+def _half_weights(model: Any, tensor: int) -> NDArray[np.float32]:
+    """Weights that the file keeps in half precision and dequantises before `tensor`."""
+    graph = model.subgraphs[0]
+    kept = next(operator.inputs[0] for operator in graph.operators if operator.outputs[0] == tensor)
+    data = bytes(model.buffers[graph.tensors[kept].buffer].data)
+    return np.frombuffer(data, np.float16).astype(np.float32)
 
 
 def read_chips(folder: Path, aligner: Aligner) -> list[Image]:
@@ -120,42 +149,37 @@ def blend(a: Image, b: Image, rng: np.random.Generator) -> Image:
 
 
 def build(data: Path, out: Path, blends: int, seed: int) -> None:
-    """Writes the cache: the faces with the teacher's answers (plain, mirrored), then blends in parts, usable early."""
+    """Writes the cache: the faces with the teacher's answers, then blends in parts, usable early."""
     out.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(data / "teachers/mobilefacenet_fp16.tflite")
-    if not (out / "faces.teacher.npy").exists():
+    if not (out / "faces.npy").exists():
         chips = np.stack(read_chips(data / "faces/train", Aligner(data / "teachers/yunet_n_320_320.onnx")))
-        chips = chips[np.random.default_rng(seed).permutation(len(chips))]
-        np.save(out / "faces.npy", chips)
-        answers = np.stack([teacher.answer(chips), teacher.answer(chips[:, :, ::-1])], axis=1)
-        np.save(out / "faces.teacher.npy", answers)
-        print(f"{len(chips)} faces", flush=True)
+        np.save(out / "faces.npy", chips[np.random.default_rng(seed).permutation(len(chips))])
     chips = np.load(out / "faces.npy", mmap_mode="r")
-    _blends(teacher, chips, out, blends, seed)
-
-
-def _blends(
-    teacher: Teacher, chips: NDArray[np.uint8], out: Path, count: int, seed: int, part_size: int = 10_000
-) -> None:
-    for part in range(count // part_size):
+    if not (out / "faces.teacher.npy").exists():
+        label(teacher, chips, out / "faces")
+    for part in range(blends // PART):
         if (out / f"blends-{part:02d}.teacher.npy").exists():
             continue
-        started = time.monotonic()
         rng = np.random.default_rng([seed, part])
-        mixed = np.zeros((part_size, CHIP_PX, CHIP_PX, 3), np.uint8)
-        answers = np.zeros((part_size, 1, 128), np.float32)
-        for start in range(0, part_size, 50):
-            for index in range(start, start + 50):
-                # The first chips are held out for validation (see embedder.HELD_OUT): no blend shows them.
-                first, second = rng.integers(1000, len(chips), 2)
-                mixed[index] = blend(chips[first], chips[second], rng)
-            answers[start : start + 50, 0] = teacher.answer(mixed[start : start + 50])
+        # The first chips are held out for validation (see embedder.HELD_OUT): no blend shows them.
+        pairs = rng.integers(1000, len(chips), (PART, 2))
+        mixed = np.stack([blend(chips[first], chips[second], rng) for first, second in pairs])
         np.save(out / f"blends-{part:02d}.npy", mixed)
-        np.save(out / f"blends-{part:02d}.teacher.npy", answers)
-        print(
-            f"blends {part + 1} of {count // part_size}, {part_size / (time.monotonic() - started):.0f} images/s",
-            flush=True,
-        )
+        label(teacher, mixed, out / f"blends-{part:02d}")
+
+
+def label(teacher: Teacher, chips: NDArray[np.uint8], stem: Path) -> None:
+    """Writes the teacher's answers to faces plain and mirrored: unit embeddings [n, 2, 128], shares [n, 2, 49, 128]."""
+    started = time.monotonic()
+    answers, shares = np.zeros((len(chips), 2, 128), np.float32), np.zeros((len(chips), 2, 49, 128), np.int8)
+    for start in range(0, len(chips), 1000):
+        some = slice(start, start + 1000)
+        answers[some, 0], shares[some, 0] = teacher.answer(chips[some])
+        answers[some, 1], shares[some, 1] = teacher.answer(chips[some, :, ::-1])
+    np.save(f"{stem}.shares.npy", shares)
+    np.save(f"{stem}.teacher.npy", answers)  # last: whoever sees it may read the others
+    print(f"{stem.name}: {len(chips)} labelled, {len(chips) / (time.monotonic() - started):.0f} a second", flush=True)
 
 
 def main() -> None:
