@@ -420,6 +420,109 @@ def load_embedder(path: Path) -> Embedder:
     return model.eval()
 
 
+@torch.no_grad()
+def even_out(model: Embedder, maps: Tensor) -> None:
+    """Give all channels before the last matrix mean 0 and deviation 1 on `maps` of the body, and the answer a length of
+    about 1. Its direction stays the same. int8 has one step for all channels: those that vary little would be lost.
+    """
+    met = model.where(maps).flatten(1)
+    mean, deviation = met.mean(0), met.std(0).clamp(min=1e-6)
+    model.where.weight.div_(deviation.reshape(-1, 1, 1, 1))
+    model.where.bias.sub_(mean).div_(deviation)
+    model.project.bias.add_(model.project.weight.flatten(1) @ mean)
+    model.project.weight.mul_(deviation.reshape(1, -1, 1, 1))
+    length = model.project(model.where(maps)).norm(dim=1).mean()
+    model.project.weight.div_(length)
+    model.project.bias.div_(length)
+
+
+TAIL = 3  # blocks of the body at its last resolution
+
+
+class Tail(nn.Module):
+    """The body's last blocks and the linear layers, computed with the roundings of int8 (Jacob et al. 2018), so that
+    they can be trained under them. Weights have their batch norms folded in, as the file will have them.
+    """
+
+    def __init__(self, model: Embedder) -> None:
+        super().__init__()
+        stride, residual, last = (model.body[index] for index in range(-TAIL, 0))
+        pairs = (stride[:2], residual.first[:2], residual.second[:2], last[:2])
+        folded = [nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()) for conv, norm in pairs]
+        self.convs = nn.ModuleList([*folded, copy.deepcopy(model.where), copy.deepcopy(model.project)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map of the block before [n, 96, 14, 14] -> embedding [n, 128]."""
+        stride, first, second, last, where, project = self.convs
+        x = rounded(_apply(stride, rounded(x)).relu())
+        x = rounded((x + rounded(_apply(second, rounded(_apply(first, x).relu())))).relu())
+        x = rounded(_apply(last, x).relu())
+        return _apply(project, rounded(_apply(where, x))).flatten(1)
+
+    @torch.no_grad()
+    def write_back(self, model: Embedder) -> None:
+        """Put the weights where they came from; the batch norms change nothing then."""
+        stride, residual, last = (model.body[index] for index in range(-TAIL, 0))
+        pairs = (stride[:2], residual.first[:2], residual.second[:2], last[:2])
+        for (conv, norm), ours in zip(pairs, self.convs[:4], strict=True):
+            conv.weight.copy_(ours.weight)
+            norm.weight.fill_((1 + norm.eps) ** 0.5)
+            norm.bias.copy_(ours.bias)
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1.0)
+        model.where.load_state_dict(self.convs[4].state_dict())
+        model.project.load_state_dict(self.convs[5].state_dict())
+
+
+def _apply(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution whose weights are rounded to 8 bits, a scale for each filter."""
+    step = conv.weight.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-9) / 127
+    weight = conv.weight + ((conv.weight / step).round() * step - conv.weight).detach()
+    return nn.functional.conv2d(x, weight, conv.bias, conv.stride, conv.padding, groups=conv.groups)
+
+
+def rounded(x: Tensor) -> Tensor:
+    """What int8 leaves of an activation, over the range of 98 % of the pictures (as export sets it); gradients pass."""
+    flat = x.detach().flatten(1)
+    low, high = flat.amin(1).quantile(0.02).clamp(max=0.0), flat.amax(1).quantile(0.98).clamp(min=1e-6)
+    step = (high - low) / 255
+    return x + ((x / step).round() * step - x).detach()
+
+
+def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], count: int, rounds: int) -> None:
+    """Train the last blocks and layers on `count` batches under int8's roundings, the blocks before them at rest.
+
+    A run leaves maps in which faces differ by 2 % of the level: rounded to 8 bits, the answers keep a cosine of 0.74.
+    """
+    model.eval()
+    maps, answers = [], []
+    with torch.inference_mode():
+        for _ in range(count):
+            pictures, answer, _ = next(batches)
+            with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
+                maps.append(model.body[:-TAIL](prepared(pictures)).to(torch.bfloat16))
+            answers.append(answer)
+        even_out(model, maps=model.body[-TAIL:](torch.cat(maps[:8]).float()))
+    tail = Tail(model).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(tail.parameters(), lr=1.0, weight_decay=0.02)
+    losses, shuffled = [], np.random.default_rng(0)
+    for index in range(rounds * count):
+        if index % count == 0:
+            order = shuffled.permutation(count)
+        which = order[index % count]
+        loss = loss_of(tail(maps[which].float()), answers[which])
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * rate_at(index / (rounds * count))
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if index % count == count - 1:
+            print(f"last layers, round {index // count + 1} of {rounds}: loss {np.mean(losses):.4f}", flush=True)
+            losses.clear()
+    tail.write_back(model)
+
+
 def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -506,6 +609,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     model = load_embedder(arguments.out / "checkpoint.pt")
     chips = np.load(arguments.faces / "faces.npy", mmap_mode="r")[HELD_OUT : HELD_OUT + CALIBRATION]
     calibration = [prepared(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
+    settle(model, Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches(), arguments.settle, rounds=10)
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:
@@ -531,6 +635,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="factor of the peak learning rates")
     parser.add_argument("--shares", type=float, default=0.5, help="weight of what each place adds to the embedding")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--settle", type=int, default=600, help="batches for the last layers before an export")
     parser.add_argument("--export", type=Path, help="train nothing; write the run's network to this .tflite")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
