@@ -72,7 +72,7 @@ def run_demo(settings: DemoSettings, report: Report) -> tuple[bool, list[Played]
     with ExitStack() as stack:
         interrupts = _Interrupts()
         stack.callback(interrupts.restore)
-        folder = Path(tempfile.mkdtemp(prefix="vouch-demo-"))
+        folder = Path(tempfile.mkdtemp(prefix="vouch-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         children = stack.enter_context(_stopped_at_the_end(interrupts))
         house = _House(folder, settings, report, children, interrupts)

@@ -47,7 +47,7 @@ def running_below(folder):
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if f"{folder}/vouch-demo-" in command:
+            if f"{folder}/vouch-" in command:
                 found.append(command)
     return found
 
@@ -69,7 +69,7 @@ def test_a_demo_that_is_stopped_leaves_no_process_and_no_file(start, tmp_path, h
     demo.send_signal(how)
     assert demo.wait(40) == 130
     assert running_below(tmp_path) == []
-    assert list(tmp_path.glob("vouch-demo-*")) == []
+    assert list(tmp_path.glob("vouch-*")) == []
 
 
 def test_a_demo_whose_terminal_cannot_start_says_why_and_stops_everything(start, tmp_path):
@@ -82,7 +82,7 @@ def test_a_demo_whose_terminal_cannot_start_says_why_and_stops_everything(start,
     assert "the terminal does not start" in said
     assert "pack.toml" in said
     assert running_below(tmp_path) == []
-    assert list(tmp_path.glob("vouch-demo-*")) == []
+    assert list(tmp_path.glob("vouch-*")) == []
 
 
 @pytest.mark.parametrize(
