@@ -482,11 +482,15 @@ def _apply(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def rounded(x: Tensor) -> Tensor:
-    """What int8 leaves of an activation, over the range of 98 % of the pictures (as export sets it); gradients pass."""
+    """What int8 leaves of an activation, over the range of 98 % of the pictures (as export sets it); gradients pass.
+
+    And up to a step more or less: two runtimes round differently, and what they make of a face must be the same.
+    """
     flat = x.detach().flatten(1)
     low, high = flat.amin(1).quantile(0.02).clamp(max=0.0), flat.amax(1).quantile(0.98).clamp(min=1e-6)
     step = (high - low) / 255
-    return x + ((x / step).round() * step - x).detach()
+    off = 2 * torch.rand_like(x) - 1
+    return x + ((x / step + off).round() * step - x).detach()
 
 
 def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], count: int, rounds: int) -> None:
@@ -513,7 +517,7 @@ def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], co
         loss = loss_of(tail(maps[which].float()), answers[which])
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * rate_at(index / (rounds * count))
+            group["lr"] = 2e-3 * rate_at(index / (rounds * count))
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -609,7 +613,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     model = load_embedder(arguments.out / "checkpoint.pt")
     chips = np.load(arguments.faces / "faces.npy", mmap_mode="r")[HELD_OUT : HELD_OUT + CALIBRATION]
     calibration = [prepared(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
-    settle(model, Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches(), arguments.settle, rounds=10)
+    settle(model, Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches(), arguments.settle, rounds=arguments.rounds)
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:
@@ -636,6 +640,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, default=0.5, help="weight of what each place adds to the embedding")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--settle", type=int, default=600, help="batches for the last layers before an export")
+    parser.add_argument("--rounds", type=int, default=16, help="how often they are learned from")
     parser.add_argument("--export", type=Path, help="train nothing; write the run's network to this .tflite")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
