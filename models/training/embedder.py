@@ -613,7 +613,8 @@ def write_int8(arguments: argparse.Namespace) -> None:
     model = load_embedder(arguments.out / "checkpoint.pt")
     chips = np.load(arguments.faces / "faces.npy", mmap_mode="r")[HELD_OUT : HELD_OUT + CALIBRATION]
     calibration = [prepared(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
-    settle(model, Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches(), arguments.settle, rounds=arguments.rounds)
+    batches = Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches()
+    settle(model, batches, arguments.settle, arguments.rounds)
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:
@@ -640,7 +641,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, default=0.5, help="weight of what each place adds to the embedding")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--settle", type=int, default=600, help="batches for the last layers before an export")
-    parser.add_argument("--rounds", type=int, default=16, help="how often they are learned from")
+    parser.add_argument("--rounds", type=int, default=15, help="how often they are learned from")
     parser.add_argument("--export", type=Path, help="train nothing; write the run's network to this .tflite")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
