@@ -64,14 +64,20 @@ class Peer:
         self.broker = broker
 
     def __enter__(self):
-        self.client.connect(HOST, self.broker.port, keepalive=10)
-        self.client.loop_start()
-        self.answer = self.answers.get(timeout=PATIENCE_S)
+        try:
+            self.client.connect(HOST, self.broker.port, keepalive=10)
+            self.client.loop_start()
+            self.answer = self.answers.get(timeout=PATIENCE_S)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
         self.client.disconnect()
         self.client.loop_stop()
+        # paho closes its inner pair of sockets when it is collected, and in a circle with our callbacks that is too late.
+        self.client._reset_sockets()
 
     def subscribe(self, topic):
         self.client.subscribe(topic, qos=1)
