@@ -32,6 +32,7 @@ FINISHED = (
 STATES: dict[str, dict[str, Any]] = {
     "idle": {"screen": Screen(Phase.IDLE)},
     "offline": {"link": LinkState.DOWN, "tickets": 3},
+    "training": {"training": True},
     "scan": {"scanning": True},
     "scan-wrong": {"scanning": True, "desk": DeskState.WRONG_CODE},
     "asking": {"desk": DeskState.ASKING, "order": "A-1002"},
@@ -67,6 +68,7 @@ _REST: dict[str, Any] = {
     "service": Service.READY,
     "fault": None,
     "link": LinkState.UP,
+    "training": False,
     "desk": DeskState.READY,
     "scanning": False,
     "order": None,

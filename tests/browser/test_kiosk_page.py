@@ -212,6 +212,16 @@ def test_the_clerk_reads_what_to_do_and_the_last_references(page, kiosk) -> None
     assert "not confirmed" in page.inner_text("#finished")
 
 
+def test_a_terminal_in_training_says_so_in_both_languages(page, kiosk) -> None:
+    show(kiosk.display, "training")
+    page.wait_for_selector("#link:not([hidden])")
+    assert page.inner_text("#link") == "Training: nothing is registered"
+    page.click('[data-language="zh"]')
+    assert "培训" in page.inner_text("#link")
+    show(kiosk.display, "idle")
+    page.wait_for_selector("#link", state="hidden")
+
+
 def test_staff_help_is_called_and_answered_with_a_number(page, kiosk) -> None:
     show(kiosk.display, "consent")
     page.wait_for_selector('body[data-view="consent"]')

@@ -178,7 +178,7 @@ function buttons(w, name) {
 }
 
 function header(w, name) {
-  const trouble = view && w.link[view.link];
+  const trouble = view && (view.training ? w.training : w.link[view.link]);
   $("link").hidden = !trouble;
   text("link", trouble ?? "");
   const free = ["idle", "done", "desk"].includes(name);
