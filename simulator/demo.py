@@ -271,7 +271,7 @@ class _House:
         self.report.step(time.monotonic() - begun, name, text)
 
     def _explain(self, what: str) -> _Explain:
-        return _Explain(what, self.children)
+        return _Explain(what, self.children, self.interrupts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +280,10 @@ class _Explain:
 
     what: str
     children: list[Child]
+    interrupts: _Interrupts
 
     def dead(self) -> Child | None:
+        self.interrupts.check()
         return next((child for child in self.children if child.exit_code is not None), None)
 
     def error(self) -> DemoError:
@@ -383,6 +385,10 @@ class _Interrupts:
             yield
         finally:
             self._held -= 1
+        self.check()
+
+    def check(self) -> None:
+        """Raise what came before: an interruption that struck in a destructor was printed and forgotten by Python."""
         if self._came and not self._held:
             raise KeyboardInterrupt
 
@@ -392,5 +398,4 @@ class _Interrupts:
 
     def _on(self, *_: object) -> None:
         self._came = True
-        if not self._held:
-            raise KeyboardInterrupt
+        self.check()
