@@ -115,6 +115,31 @@ class SessionResult:
     consent_at_s: float  # session clock (monotonic) of the answer; 0 where none
     steps: tuple[str, ...] = field(default=())  # step log for the transcript hash: names and times in ms, no biometric
 
+    @classmethod
+    def unjudged(
+        cls,
+        outcome: Outcome,
+        reasons: tuple[Reason, ...] = (),
+        *,
+        consent_given: bool = False,
+        consent_at_s: float = 0.0,
+        steps: tuple[str, ...] = (),
+    ) -> SessionResult:
+        """A result without any check: nothing was run, nothing is claimed of a person."""
+        return cls(
+            outcome=outcome,
+            reasons=reasons,
+            pad=CheckOutcome.NOT_RUN,
+            pad_band=0,
+            challenges=(),
+            injection=CheckOutcome.NOT_RUN,
+            match=CheckOutcome.NOT_RUN,
+            match_band=0,
+            consent_given=consent_given,
+            consent_at_s=consent_at_s,
+            steps=steps,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

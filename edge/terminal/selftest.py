@@ -21,7 +21,7 @@ from edge.evidence.messages import Challenge, Receipt, ReceiptStatus
 from edge.evidence.signer import Signer
 from edge.ipc import LinkState
 from edge.provisioning.doctor import RoundTrip, Trip
-from edge.session.decision import CheckOutcome, Outcome, Policy, SessionResult
+from edge.session.decision import Outcome, Policy, SessionResult
 from edge.terminal.context import terminal_context
 from edge.terminal.link_server import LinkServer
 from edge.vision.pack import Pack
@@ -148,16 +148,4 @@ class SelfTest:
 
 
 # What a self-test says of a person: there was none.
-NOTHING = SessionResult(
-    outcome=Outcome.INCONCLUSIVE,
-    reasons=(),
-    pad=CheckOutcome.NOT_RUN,
-    pad_band=0,
-    challenges=(),
-    injection=CheckOutcome.NOT_RUN,
-    match=CheckOutcome.NOT_RUN,
-    match_band=0,
-    consent_given=False,
-    consent_at_s=0,
-    steps=("self-test",),
-)
+NOTHING = SessionResult.unjudged(Outcome.INCONCLUSIVE, steps=("self-test",))

@@ -22,7 +22,7 @@ from edge.evidence.messages import Challenge, open_portrait
 from edge.log import Log
 from edge.session import machine
 from edge.session.comparison import Template
-from edge.session.decision import CheckOutcome, Outcome, Policy, Reason, SessionResult
+from edge.session.decision import Outcome, Policy, Reason, SessionResult
 from edge.session.machine import Phase, Screen, SessionMeasures
 from edge.session.observation import FrameInfo, Observation
 from edge.session.quality import Steady
@@ -198,15 +198,9 @@ class Session:
         self._conclude_as_error("internal error")
 
     def _conclude_as_error(self, last_step: str) -> None:
-        self.result = SessionResult(
-            outcome=Outcome.ERROR,
-            reasons=(Reason.INTERNAL,),
-            pad=CheckOutcome.NOT_RUN,
-            pad_band=0,
-            challenges=(),
-            injection=CheckOutcome.NOT_RUN,
-            match=CheckOutcome.NOT_RUN,
-            match_band=0,
+        self.result = SessionResult.unjudged(
+            Outcome.ERROR,
+            (Reason.INTERNAL,),
             consent_given=self.state.consent_given,
             consent_at_s=self.state.consent_at_s,
             steps=(*self.state.log, last_step)[-machine.MAX_LOG :],
