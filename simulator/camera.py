@@ -58,11 +58,10 @@ class PersonStage:
         self._canvas: Canvas | None = None
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
-        if self._canvas is None or self._canvas.size != size:
-            self._canvas = Canvas(size)
+        canvas = self._canvas = Canvas.fitting(size, self._canvas)
         state = self.actor.at(t_s)
         room, light = self._place.room(size), self._place.light
-        return render_linear(self.person, state, size, room, light, canvas=self._canvas).linear
+        return render_linear(self.person, state, size, room, light, canvas=canvas).linear
 
     def on_screen(self, screen: Screen) -> None:
         self.actor.on_screen(screen)

@@ -24,6 +24,11 @@ class Canvas:
         self.pictures = [np.zeros((height, width, 3), np.float32) for _ in range(2)]
         self.depths = [np.zeros((height, width), np.float32) for _ in range(2)]
 
+    @classmethod
+    def fitting(cls, size: tuple[int, int], former: Canvas | None) -> Canvas:
+        """The former one where it has this size, else a new one."""
+        return former if former is not None and former.size == size else cls(size)
+
     def clear(self) -> None:
         """Black, and infinitely far."""
         for picture, depth in zip(self.pictures, self.depths, strict=True):

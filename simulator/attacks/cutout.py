@@ -82,15 +82,14 @@ class CutoutStage:
         self.actor.on_screen(screen)
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
-        if self._canvas is None or self._canvas.size != size:
-            self._canvas = Canvas(size)
+        canvas = self._canvas = Canvas.fitting(size, self._canvas)
         state = self.actor.at(t_s)
         light = self._place.light
-        scene = render_linear(self._wearer, state, size, self._place.room(size), light, canvas=self._canvas).linear
+        scene = render_linear(self._wearer, state, size, self._place.room(size), light, canvas=canvas).linear
         turn = rotation(state.yaw_deg, state.pitch_deg, state.roll_deg)
         before = (np.asarray([0.0, 0.0, _FRONT_CM], np.float32) + self._shift - NECK_PIVOT) @ turn.T + NECK_PIVOT
         place = before + np.asarray([state.x_cm, state.y_cm, -state.distance_cm], np.float32)
-        laid = lay(self._canvas, self._sheet, turn, place, light)
+        laid = lay(canvas, self._sheet, turn, place, light)
         rows, columns = self._printed.shape[:2]
         at = laid.uv * (columns - 1, rows - 1)
         paper = sample(self._printed, at) * laid.lit + self.paper.gloss * laid.shine

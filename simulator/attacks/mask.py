@@ -77,8 +77,7 @@ class MaskStage:
         self.actor.on_screen(screen)
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
-        if self._canvas is None or self._canvas.size != size:
-            self._canvas = Canvas(size)
+        canvas = self._canvas = Canvas.fitting(size, self._canvas)
         state, mask = self.actor.at(t_s), self.mask
         stiff = replace(
             state,
@@ -87,7 +86,7 @@ class MaskStage:
             mouth=mask.mouth * state.mouth,
         )
         room, light = self._place.room(size), self._place.light
-        return render_linear(self._masked, stiff, size, room, light, canvas=self._canvas).linear
+        return render_linear(self._masked, stiff, size, room, light, canvas=canvas).linear
 
 
 def _mould(holder: Identity, wearer: Identity, mask: Mask) -> Identity:

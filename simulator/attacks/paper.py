@@ -169,10 +169,9 @@ class PrintStage:
         return self._place.room(size)
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
-        if self._canvas is None or self._canvas.size != size:
-            self._canvas = Canvas(size)
+        canvas = self._canvas = Canvas.fitting(size, self._canvas)
         turn, place = held(self.actor, t_s)
-        laid = lay(self._canvas, self._sheet, turn, place, self._place.light)
+        laid = lay(canvas, self._sheet, turn, place, self._place.light)
         rows, columns = self._paper.shape[:2]
         picture = sample(self._paper, laid.uv * (columns - 1, rows - 1)) * laid.lit + self.how.gloss * laid.shine
         out = self.room(size).copy()

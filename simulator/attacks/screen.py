@@ -123,11 +123,10 @@ class ScreenStage:
         self.actor.on_screen(screen)
 
     def look(self, t_s: float, size: tuple[int, int]) -> Array:
-        if self._canvas is None or self._canvas.size != size:
-            self._canvas = Canvas(size)
+        canvas = self._canvas = Canvas.fitting(size, self._canvas)
         turn, place = held(self.actor if self._moved else self._rest, t_s)
         picture = self._film.at(t_s)
-        laid = lay(self._canvas, self._sheet, turn, place, self._place.light)
+        laid = lay(canvas, self._sheet, turn, place, self._place.light)
         how = self.how
         u = (laid.uv[..., 0] - 0.5) / self._lit + 0.5
         v = (laid.uv[..., 1] - 0.5) / self._lit_v + 0.5
