@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from edge.vision import crops
 from models.training import scenes, warm
 from models.training.detector import Residual, as_tensor, conv
-from models.training.run import Run, pixels
+from models.training.run import Run, half, pixels
 
 SIZE = crops.ANTISPOOF_CROP_PX
 CANVAS = 2 * SIZE  # pictures are made twice as fine as the model sees them: moire comes from real resampling
@@ -299,7 +299,7 @@ def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None, star
             batch += [_again(rng, more["crops"][i], float(more["bona_fide"][i])) for i in chosen]
         x, goal = torch.from_numpy(np.stack([b[0] for b in batch])), torch.tensor([[b[1]] for b in batch])
         run.composed()
-        with torch.autocast("cpu", torch.bfloat16):
+        with half():
             out = model(pixels(x))
         loss = F.binary_cross_entropy_with_logits(out.float(), goal * 0.96 + 0.02)
         run.learn(loss, {"loss": loss, "right": ((out > 0).float() == goal).float().mean()}, len(batch))

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from edge.vision.crops import OVAL, keypoints_from_landmarks
 from models.training import scenes, warm
-from models.training.run import Run, pixels
+from models.training.run import Run, half, pixels
 
 WIDTH, HEIGHT, STRIDE = 160, 128, 8
 COLUMNS, ROWS = WIDTH // STRIDE, HEIGHT // STRIDE
@@ -229,7 +229,7 @@ def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None) -> N
         kept.extend(new)
         x, *goals = (torch.from_numpy(np.stack(part)) for part in zip(*batch, strict=True))
         run.composed()
-        with torch.autocast("cpu", torch.bfloat16):
+        with half():
             out = model(pixels(x))
         score, error = loss_of(out.float(), *goals)
         run.learn(score + 12 * error, {"score": score, "error": error}, len(batch))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from models.training import export, warm
 from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner
+from models.training.run import half, pixels
 
 HELD_OUT = 1000  # the first faces of the cache: never trained on, never blended
 BATCH = 64
@@ -261,11 +262,6 @@ class Feeder:
             yield ready.get()
 
 
-def prepared(pictures: Tensor) -> Tensor:
-    """RGB uint8 [n, h, w, 3] -> what the network takes."""
-    return pictures.permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5).contiguous(memory_format=torch.channels_last)
-
-
 def centre(chips: NDArray[np.uint8], size_px: int) -> Tensor:
     margin = (CHIP_PX - CROP_PX) // 2
     cropped = chips[:, margin:-margin, margin:-margin]
@@ -280,7 +276,7 @@ def centre(chips: NDArray[np.uint8], size_px: int) -> Tensor:
 @torch.inference_mode()
 def embed(model: nn.Module, chips: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
     parts = [
-        nn.functional.normalize(model(prepared(centre(chips[i : i + 100], size_px)))) for i in range(0, len(chips), 100)
+        nn.functional.normalize(model(pixels(centre(chips[i : i + 100], size_px)))) for i in range(0, len(chips), 100)
     ]
     return torch.cat(parts).numpy()
 
@@ -377,7 +373,7 @@ def load_run(path: Path, kind: str, start: Path | None, pool: Pool) -> tuple[Run
     size_px = state["size_px"] if state else CROP_PX if start else STAGES[0][1]
     model = Embedder(size_px).to(memory_format=torch.channels_last)
     if start and not state:
-        start_from(model, start, prepared(centre(np.asarray(pool.faces.chips[HELD_OUT : HELD_OUT + 64]), CROP_PX)))
+        start_from(model, start, pixels(centre(np.asarray(pool.faces.chips[HELD_OUT : HELD_OUT + 64]), CROP_PX)))
     run = Run(model, copy.deepcopy(model).eval(), optimizers_of(model, kind))
     if state:
         model.load_state_dict(state["model"])
@@ -446,9 +442,7 @@ class Tail(nn.Module):
 
     def __init__(self, model: Embedder) -> None:
         super().__init__()
-        stride, residual, last = (model.body[index] for index in range(-TAIL, 0))
-        pairs = (stride[:2], residual.first[:2], residual.second[:2], last[:2])
-        folded = [nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()) for conv, norm in pairs]
+        folded = [nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()) for conv, norm in _last_convolutions(model)]
         self.convs = nn.ModuleList([*folded, copy.deepcopy(model.where), copy.deepcopy(model.project)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -462,16 +456,15 @@ class Tail(nn.Module):
     @torch.no_grad()
     def write_back(self, model: Embedder) -> None:
         """Put the weights where they came from; the batch norms change nothing then."""
-        stride, residual, last = (model.body[index] for index in range(-TAIL, 0))
-        pairs = (stride[:2], residual.first[:2], residual.second[:2], last[:2])
-        for (conv, norm), ours in zip(pairs, self.convs[:4], strict=True):
-            conv.weight.copy_(ours.weight)
-            norm.weight.fill_((1 + norm.eps) ** 0.5)
-            norm.bias.copy_(ours.bias)
-            norm.running_mean.zero_()
-            norm.running_var.fill_(1.0)
+        for (conv, norm), ours in zip(_last_convolutions(model), self.convs[:4], strict=True):
+            warm.put(conv, norm, ours.weight, ours.bias)
         model.where.load_state_dict(self.convs[4].state_dict())
         model.project.load_state_dict(self.convs[5].state_dict())
+
+
+def _last_convolutions(model: Embedder) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    stride, residual, last = model.body[-TAIL:]
+    return [(part[0], part[1]) for part in (stride, residual.first, residual.second, last)]
 
 
 def _apply(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -503,8 +496,8 @@ def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], co
     with torch.inference_mode():
         for _ in range(count):
             pictures, answer, _ = next(batches)
-            with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
-                maps.append(model.body[:-TAIL](prepared(pictures)).to(torch.bfloat16))
+            with half():
+                maps.append(model.body[:-TAIL](pixels(pictures)).to(torch.bfloat16))
             answers.append(answer)
         even_out(model, maps=model.body[-TAIL:](torch.cat(maps[:8]).float()))
     tail = Tail(model).to(memory_format=torch.channels_last)
@@ -577,8 +570,8 @@ def _grown(run: Run, size_px: int, kind: str) -> Run:
 def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], rate: float, share_weight: float) -> float:
     """One step; bfloat16 where the processor multiplies it (twice as quick there), the loss in float32."""
     pictures, target, shares = batch
-    with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):  # noqa: SLF001
-        body = run.model.train().body(prepared(pictures))
+    with half():
+        body = run.model.train().body(pixels(pictures))
     student, ours = run.model.shares(body.float())
     loss = loss_of(student, target)
     if share_weight and ours.shape[1] == shares.shape[1]:
@@ -612,7 +605,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     """The averaged network as int8 .tflite, calibrated on training faces; prints its nearness, and LFW if present."""
     model = load_embedder(arguments.out / "checkpoint.pt")
     chips = np.load(arguments.faces / "faces.npy", mmap_mode="r")[HELD_OUT : HELD_OUT + CALIBRATION]
-    calibration = [prepared(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
+    calibration = [pixels(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
     batches = Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches()
     settle(model, batches, arguments.settle, arguments.rounds)
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
@@ -620,7 +613,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     if lfw is not None:
         faces, pairs, same = lfw
         runner = export.Runner(arguments.export)
-        ready = (prepared(centre(faces[i : i + 1], CROP_PX)).permute(0, 2, 3, 1).numpy() for i in range(len(faces)))
+        ready = (pixels(centre(faces[i : i + 1], CROP_PX)).permute(0, 2, 3, 1).numpy() for i in range(len(faces)))
         int8 = _unit(np.concatenate([runner.run([face])[0] for face in ready]))
         for name, unit in (("float", embed(model, faces, CROP_PX)), ("int8", int8)):
             accuracy = best_accuracy((unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(1), same)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from edge.vision import crops
 from models.training import scenes, warm
 from models.training.detector import Residual, conv
-from models.training.run import Run, pixels
+from models.training.run import Run, half, pixels
 
 SIZE = crops.LANDMARK_CROP_PX
 BATCH = 48
@@ -65,7 +65,7 @@ class Landmarks(nn.Module):
 
     def in_bfloat16(self, x):
         """The same, convolutions in bfloat16 (training); coordinates need float32."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with half():
             y = self.whole(self.body(x)).flatten(1)
         return self._said(y.float())
 
@@ -423,7 +423,7 @@ class Upper(nn.Module):
         self.whole, self.out, self.state = whole.whole, whole.out, whole.state
 
     def forward(self, x):
-        with torch.autocast("cpu", torch.bfloat16):
+        with half():
             for layer in self.body.values():
                 x = layer(x)
             y = self.whole(x).flatten(1)
@@ -440,7 +440,7 @@ def _looked_at(folder: Path, model: Landmarks, feed: Feed, count: int) -> tuple[
         rng, parts, lower = np.random.default_rng(2001), [], model.body[:BELOW].eval()
         while sum(len(part[0]) for part in parts) < count:
             x, *goals = feed.batch(rng)
-            with torch.autocast("cpu", torch.bfloat16):
+            with half():
                 y = lower(pixels(x))
             parts.append([y.permute(0, 2, 3, 1).half().numpy(), *(goal.numpy() for goal in goals)])
             if len(parts) % 40 == 0:

@@ -49,17 +49,22 @@ def start(module: nn.Module, path: Path, pictures: Tensor) -> list[tuple[float, 
     """
     pairs = layers_of(module)
     for (layer, norm), found in zip(pairs, matched([layer for layer, _ in pairs], read(path)), strict=True):
-        layer.weight.copy_(torch.from_numpy(found.weight.reshape(layer.weight.shape)))
-        if norm is None:
-            layer.bias.copy_(torch.from_numpy(found.bias))
-        else:
-            nn.init.ones_(norm.weight)
-            norm.weight.mul_((1 + norm.eps) ** 0.5)
-            norm.bias.copy_(torch.from_numpy(found.bias))
-            norm.running_mean.zero_()
-            norm.running_var.fill_(1.0)
+        put(layer, norm, torch.from_numpy(found.weight.reshape(layer.weight.shape)), torch.from_numpy(found.bias))
     adapt(module, pictures)
     return compared(module, path, pictures)
+
+
+@torch.no_grad()
+def put(layer: nn.Module, norm: nn.Module | None, weight: Tensor, bias: Tensor) -> None:
+    """Weights with their batch norm folded in, back into both: the norm passes everything through and adds the bias."""
+    layer.weight.copy_(weight)
+    if norm is None:
+        layer.bias.copy_(bias)
+        return
+    norm.weight.fill_((1 + norm.eps) ** 0.5)
+    norm.bias.copy_(bias)
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0)
 
 
 @torch.no_grad()
