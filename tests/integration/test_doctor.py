@@ -178,7 +178,7 @@ def test_a_customer_goes_first(counter: Counter) -> None:
 
 
 @pytest.mark.timeout(150)
-def test_out_of_service_survives_a_restart_and_no_session_starts(counter: Counter) -> None:
+def test_out_of_service_starts_no_session_until_it_is_taken_back(counter: Counter) -> None:
     with UplinkEnd(counter.place.settings.socket_path) as end:
         counter.terminal.workbench.hold(True)
         until(lambda: counter.view()["fault"] == "technician")
@@ -186,6 +186,20 @@ def test_out_of_service_survives_a_restart_and_no_session_starts(counter: Counte
         until(lambda: counter.terminal._desk.busy)
         assert counter.view()["phase"] == Phase.IDLE.value
         assert (counter.place.settings.state_dir / HOLD_NAME).exists()
+        counter.terminal.workbench.hold(False)
+        until(lambda: counter.view()["phase"] == Phase.CONSENT.value, 40)
+
+
+@pytest.mark.timeout(150)
+def test_out_of_service_survives_a_restart(place: Place) -> None:
+    with Counter(place, ObservedPerson(Actor())) as counter:
+        counter.terminal.workbench.hold(True)
+        until(lambda: counter.view()["fault"] == "technician")
+    with Counter(place, ObservedPerson(Actor())) as counter, UplinkEnd(place.settings.socket_path) as end:
+        until(lambda: counter.view()["fault"] == "technician")
+        end.send(Inbound(Down.CHALLENGE, counter.challenge()))
+        until(lambda: counter.terminal._desk.busy)
+        assert counter.view()["phase"] == Phase.IDLE.value
         counter.terminal.workbench.hold(False)
         until(lambda: counter.view()["phase"] == Phase.CONSENT.value, 40)
 
