@@ -10,7 +10,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench deb test-arm64 test-amd64 clean
+.PHONY: help setup demo test test-training lint bench deb test-arm64 test-amd64 clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9% -]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,9 @@ test: .venv/ready lint  ## checks and tests
 	@.ci/packages swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-pkcs11-tools || true
 	@$(RUN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' && $(MAKE) --no-print-directory .venv-tflite/ready || true
 	$(RUN)/pytest
+
+test-training: .venv-train/ready  ## the training code, in an environment with torch (a large download)
+	.venv-train/bin/pytest tests/training
 
 lint: .venv/ready  ## ruff, mypy, import contracts
 	$(RUN)/ruff check .
@@ -54,7 +57,7 @@ test-arm64 test-amd64: test-%: .venv/ready  ## the package installed, upgraded, 
 	VOUCH_BOX=$(BOX)/$*-$(SUITE) VOUCH_BOX_TESTS="$(BOX_TESTS)" $(RUN)/pytest -s tests/package
 
 clean:  ## forget what was made here
-	rm -rf .venv .venv-tflite .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-tflite .venv-train .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/ready: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --quiet --locked --python "$(PYTHON)" --extra sim --extra pkcs11
@@ -64,6 +67,10 @@ clean:  ## forget what was made here
 .venv-tflite/ready: pyproject.toml uv.lock | $(UV)
 	@UV_PROJECT_ENVIRONMENT=.venv-tflite $(UV) sync --quiet --locked --no-default-groups --no-install-project \
 	  --python "$(PYTHON)" --extra tflite-runtime
+	@touch $@
+
+.venv-train/ready: pyproject.toml uv.lock | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venv-train $(UV) sync --quiet --locked --python "$(PYTHON)" --extra train
 	@touch $@
 
 $(UV):

@@ -93,7 +93,7 @@ def compose(
     for k in range(count):
         face = scenes.draw_face(rng, pool, indices, turner)
         tall = (
-            float(np.exp(rng.uniform(np.log(14), np.log(0.92 * height)))) if k == 0 else rng.uniform(13, height * 0.4)
+            float(np.exp(rng.uniform(np.log(18), np.log(0.92 * height)))) if k == 0 else rng.uniform(16, height * 0.4)
         )
         _paste_face(rng, inner, face, tall, faces)
     canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)

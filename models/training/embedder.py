@@ -375,6 +375,7 @@ def load_run(path: Path, kind: str, start: Path | None, pool: Pool) -> tuple[Run
     if start and not state:
         start_from(model, start, pixels(centre(np.asarray(pool.faces.chips[HELD_OUT : HELD_OUT + 64]), CROP_PX)))
     run = Run(model, copy.deepcopy(model).eval(), optimizers_of(model, kind))
+    round_while_training(model)
     if state:
         model.load_state_dict(state["model"])
         run.average.load_state_dict(state["average"])
@@ -479,11 +480,21 @@ def rounded(x: Tensor) -> Tensor:
 
     And up to a step more or less: two runtimes round differently, and what they make of a face must be the same.
     """
-    flat = x.detach().flatten(1)
+    flat = x.detach().flatten(1).float()
     low, high = flat.amin(1).quantile(0.02).clamp(max=0.0), flat.amax(1).quantile(0.98).clamp(min=1e-6)
     step = (high - low) / 255
     off = 2 * torch.rand_like(x) - 1
     return x + ((x / step + off).round() * step - x).detach()
+
+
+def round_while_training(model: Embedder) -> None:
+    """Let the maps of the last blocks pass `rounded` whenever the model is in training mode.
+
+    The loss ignores scale and each place's mean; nothing else keeps a map from drifting to where faces hardly differ.
+    """
+    stride, residual, last = model.body[-TAIL:]
+    for block in (model.body[-TAIL - 1], stride, residual.first, residual.second, residual, last):
+        block.register_forward_hook(lambda module, _, made: rounded(made) if module.training else made)
 
 
 def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], count: int, rounds: int) -> None:

@@ -405,21 +405,36 @@ def _dark_mouth(image: NDArray, inner: NDArray, skin: NDArray) -> NDArray[np.uin
 
 
 def room_background(rng: np.random.Generator, rooms: list, width: int, height: int) -> NDArray[np.float32]:
-    """A room cut at random, or (one in four) a plain wall with a gradient: float32 RGB 0..255."""
+    """A room cut at random, or (one in four) a plain wall with a gradient: float32 RGB 0..255.
+
+    There are a few hundred rooms only: many cuts are turned upside down, coloured anew, or laid over another.
+    """
     if rng.random() < 0.75:
-        room = rooms[int(rng.integers(len(rooms)))]
-        h, w = room.shape[:2]
-        part = rng.uniform(0.45, 1.0)
-        ch, cw = int(h * part), int(min(w, h * part * width / height))
-        y, x = int(rng.integers(0, h - ch + 1)), int(rng.integers(0, w - cw + 1))
-        cut = room[y : y + ch, x : x + cw]
-        if rng.random() < 0.5:
-            cut = cut[:, ::-1]
-        return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        cut = _room_cut(rng, rooms, width, height)
+        if rng.random() < 0.25:
+            cut = cut[::-1]
+        if rng.random() < 0.25:
+            cut = cut[..., rng.permutation(3)]
+        if rng.random() < 0.15:
+            share = rng.uniform(0.3, 0.7)
+            cut = share * cut + (1 - share) * _room_cut(rng, rooms, width, height)
+        return np.ascontiguousarray(cut, np.float32)
     base = rng.uniform(0, 1, 3) ** 0.5 * 255 if rng.random() < 0.5 else np.full(3, rng.uniform(0, 1) ** 0.4 * 255)
     slope = rng.normal(0, 25, 2)
     ramp = np.linspace(-1, 1, width)[None] * slope[0] + np.linspace(-1, 1, height)[:, None] * slope[1]
     return np.clip(base + ramp[..., None], 0, 255).astype(np.float32)
+
+
+def _room_cut(rng: np.random.Generator, rooms: list, width: int, height: int) -> NDArray[np.float32]:
+    room = rooms[int(rng.integers(len(rooms)))]
+    h, w = room.shape[:2]
+    part = rng.uniform(0.45, 1.0)
+    ch, cw = int(h * part), int(min(w, h * part * width / height))
+    y, x = int(rng.integers(0, h - ch + 1)), int(rng.integers(0, w - cw + 1))
+    cut = room[y : y + ch, x : x + cw]
+    if rng.random() < 0.5:
+        cut = cut[:, ::-1]
+    return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def head_mask(rng: np.random.Generator, landmarks: NDArray, *, oval_share: float = 0.55) -> NDArray[np.float32]:
