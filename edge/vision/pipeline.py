@@ -17,7 +17,7 @@ from edge.session.comparison import Template
 from edge.session.observation import FaceSeen, FrameInfo, Observation
 from edge.vision import crops, measure
 from edge.vision.antispoof import Antispoof
-from edge.vision.detector import Detector, overlap
+from edge.vision.detector import Detection, Detector, overlap
 from edge.vision.embedder import Embedder
 from edge.vision.landmarks import LandmarkFinder, Landmarks
 from edge.vision.pack import Pack, Role
@@ -194,8 +194,7 @@ class Pipeline:
         if detections and detections[0].box[2] > _WIDER * own[2] and overlap(detections[0].box, own) < 0.3:
             return None
         mine = [d for d in detections if overlap(d.box, own) >= 0.3]
-        others = [d for d in detections if overlap(d.box, own) < 0.3 and d.box[2] >= SECOND_FACE_SHARE * own[2]]
-        self._face_count = 1 + len(others)
+        self._face_count = 1 + self._others([d for d in detections if overlap(d.box, own) < 0.3], own[2])
         if mine:
             return landmarks, _Track(keypoints, max(d.score for d in mine), t_s, t_s)
         if t_s - track.confirmed_s > UNCONFIRMED_MAX_S:
@@ -206,14 +205,23 @@ class Pipeline:
         """The widest face that the detector and the landmark model agree on."""
         self._track, self._face_count = None, 0
         detections = self._detector.detect(image_bgr)
-        for detection in detections:
-            landmarks = refine(self._finder, self._levels, detection.keypoints, self._presence_min)
+        for place, detection in enumerate(detections):
+            landmarks = self._agreed(detection)
             if landmarks is None:
                 continue
-            self._face_count = sum(d.box[2] >= SECOND_FACE_SHARE * detection.box[2] for d in detections)
+            self._face_count = 1 + self._others(detections[place + 1 :], detection.box[2])
             keypoints = crops.keypoints_from_landmarks(landmarks.points)
             return landmarks, _Track(keypoints, detection.score, t_s, t_s)
         return None
+
+    def _agreed(self, detection: Detection) -> Landmarks | None:
+        """What the landmark model says of a find; None where it sees no face there."""
+        return refine(self._finder, self._levels, detection.keypoints, self._presence_min)
+
+    def _others(self, detections: list[Detection], own_width: float) -> int:
+        """How many further people stand there: the detector alone now and then takes a lamp for somebody."""
+        near = [d for d in detections if d.box[2] >= SECOND_FACE_SHARE * own_width]
+        return sum(self._agreed(d) is not None for d in near)
 
     def _template_of(self, picture: Image, faces: list[StillFace]) -> Template:
         if not faces:
