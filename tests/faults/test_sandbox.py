@@ -33,6 +33,7 @@ from tests.support.wires import CarrierEnd, Place, enrolled, until
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNITS = REPOSITORY / "systemd"
 PERSON = 11
+LOOK_PORT = 9222
 SECRETS = {
     "result key": "/etc/vouch/terminal/result.key",
     "portrait key": "/etc/vouch/terminal/portrait.key",
@@ -65,13 +66,21 @@ class Box:
 def probe_unit(name: str, port: int) -> str:
     """The unit with another program in it: every directive of its sandbox stays."""
     text = (UNITS / name).read_text().replace("\\\n", "")
-    gone = r"^(ExecStart\w*|Type|Restart\w*|WatchdogSec|RuntimeDirectory\w*|StartLimit\w*|TTY\w+|Utmp\w+|PAMName|StandardInput|StandardOutput)=.*\n"
+    gone = r"^(ExecStart\w*|Type|Restart\w*|WatchdogSec|StartLimit\w*|StandardOutput)=.*\n"
     text = re.sub(gone, "", text, flags=re.MULTILINE)
     text = re.sub(r"\n\[Install\].*", "\n", text, flags=re.DOTALL)
     command = f"/usr/bin/python3 -I /opt/vouch/source/tests/support/probe.py {port} ${{OTHER}}"
     command += " " + " ".join([*SECRETS.values(), *DEVICES])
     output = f"StandardOutput=truncate:/run/probe-{name}.json"
-    return text.replace("[Service]", f"[Service]\nType=oneshot\nPassEnvironment=OTHER\nExecStart={command}\n{output}")
+    own = f"Type=oneshot\nRuntimeDirectoryPreserve=yes\nPassEnvironment=OTHER\nExecStart={command}\n{output}"
+    return text.replace("[Service]", f"[Service]\n{own}")
+
+
+def browser_command() -> str:
+    """The shipped command, with a port in the page's own network by which a test sees what the browser shows."""
+    unit = (UNITS / "vouch-kiosk.service").read_text().replace("\\\n", "")
+    line = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+    return line.replace(" --kiosk ", f" --kiosk --remote-debugging-port={LOOK_PORT} ") + "\n"
 
 
 def files(place: Place) -> dict[str, str]:
@@ -94,11 +103,13 @@ def files(place: Place) -> dict[str, str]:
         f"ExecStart=/opt/vouch/bin/vouch-sim terminal --config /etc/vouch/terminal.toml person:{PERSON}\n"
         "MemoryMax=2G\nTimeoutStartSec=300\nWatchdogSec=30\n"
     )
-    # No display and no logind here: the compositor draws into memory; sandbox, network and browser are the shipped unit's.
+    # No display here: the compositor draws into memory. It asks seatd for its seat all the same, which leaves this
+    # computer's console alone; sandbox, network and browser are the shipped unit's. The port is for the test to look.
+    found["/usr/lib/systemd/system/seatd.service.d/vouch.conf"] = (UNITS / "seatd.service.d/vouch.conf").read_text()
+    found[f"{system}/seatd.service.d/bound.conf"] = "[Service]\nEnvironment=SEATD_VTBOUND=0\n"
     found[f"{system}/vouch-kiosk.service.d/headless.conf"] = (
-        "[Unit]\nConditionPathExists=\nConflicts=\n[Service]\nPAMName=\nTTYPath=\nTTYReset=no\nTTYVHangup=no\n"
-        "TTYVTDisallocate=no\nUtmpIdentifier=\nStandardInput=null\nEnvironment=WLR_BACKENDS=headless "
-        "WLR_LIBINPUT_NO_DEVICES=1 WLR_RENDERER=pixman XDG_RUNTIME_DIR=/run/vouch-kiosk\n"
+        "[Unit]\nConditionPathExists=\nConflicts=\n[Service]\nEnvironment=WLR_BACKENDS=libinput,headless "
+        "WLR_LIBINPUT_NO_DEVICES=1 WLR_RENDERER=pixman LIBSEAT_LOGLEVEL=debug\nExecStart=\n" + browser_command()
     )
     found["/etc/systemd/journald.conf.d/test.conf"] = "[Journal]\nStorage=volatile\n"
     for name in ("vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.service"):
@@ -242,23 +253,75 @@ def test_a_terminal_that_hangs_is_killed_by_the_watchdog_and_comes_back(box: Box
     assert "Watchdog timeout" in box.machine.journal("vouch-terminal.service")
 
 
-@pytest.mark.skipif(
-    not all(map(shutil.which, ("cage", "Xwayland", "chromium"))),
-    reason="cage, xwayland and chromium are not all installed",
+has_browser = pytest.mark.skipif(
+    not all(map(shutil.which, ("cage", "seatd", "Xwayland", "chromium"))),
+    reason="cage, seatd, xwayland and chromium are not all installed",
 )
-def test_the_browser_runs_in_its_unit_sandboxes_its_renderers_and_is_at_the_page(box: Box) -> None:
+
+
+@has_browser
+def test_the_browser_shows_the_page_and_sandboxes_its_renderers_inside_its_unit(box: Box) -> None:
     box.machine.run("systemctl", "start", "vouch-kiosk.service")
     until(lambda: established(box.machine.pid("vouch-kiosk.service"), 8080) > 0, 180)
+    kiosk = box.machine.pid("vouch-kiosk.service")
+    seen = json.loads(inside(kiosk, "tests.support.look", str(LOOK_PORT)))
+    assert seen["address"] == "http://127.0.0.1:8080/"
+    assert "Welcome" in seen["text"]
+    assert "You are adequately sandboxed." in seen["sandbox"]
     outside = Path(f"/proc/{box.machine.init}/ns/user").readlink()
-    renderers = [
-        path for path in Path("/proc").glob("[0-9]*") if is_renderer(path, box.machine.pid("vouch-kiosk.service"))
-    ]
+    renderers = [path for path in Path("/proc").glob("[0-9]*") if is_renderer(path, kiosk)]
     assert renderers
     for renderer in renderers:
-        assert (renderer / "ns/user").readlink() != outside
+        assert (renderer / "ns/user").readlink() not in (outside, Path(f"/proc/{kiosk}/ns/user").readlink())
         assert "Seccomp:\t2" in (renderer / "status").read_text()
     assert box.machine.show("vouch-kiosk.service", "NRestarts") == "0"
     box.machine.run("systemctl", "stop", "vouch-kiosk.service")
+
+
+@has_browser
+def test_the_compositor_has_its_seat_from_seatd_and_stays_where_its_unit_s_limits_hold(box: Box) -> None:
+    """A session of logind would move it to a control group of its own, out of DeviceAllow= and IPAddressDeny=."""
+    box.machine.run("systemctl", "start", "vouch-kiosk.service")
+    until(lambda: "Opened client" in box.machine.journal("seatd.service"), 60)
+    group = Path(f"/proc/{box.machine.pid('vouch-kiosk.service')}/cgroup").read_text().strip().splitlines()[-1]
+    assert group.endswith("/system.slice/vouch-kiosk.service")
+    socket = box.machine.run("stat", "-c", "%a %U %G", "/run/seatd.sock")
+    assert socket.split() == ["770", "root", "vouch-kiosk"]
+    box.machine.run("systemctl", "stop", "vouch-kiosk.service")
+
+
+@has_browser
+@pytest.mark.parametrize(
+    ("directive", "complaint"),
+    [
+        ("MemoryDenyWriteExecute=yes", "Failed to reserve virtual memory for CodeRange"),
+        ("RestrictNamespaces=yes", "No usable sandbox"),
+        ("SystemCallFilter=~chroot", "sys_chroot"),
+        ("SystemCallFilter=~capset", "No usable sandbox"),
+        ("ProcSubset=pid", "Can't open display"),
+        ("RestrictAddressFamilies=~AF_NETLINK", "failed to start a session"),
+    ],
+)
+def test_a_directive_that_the_kiosk_leaves_out_would_keep_the_browser_from_coming(
+    box: Box, directive: str, complaint: str
+) -> None:
+    folder = "/run/systemd/system/vouch-kiosk.service.d"
+    box.machine.run("sh", "-c", f"mkdir -p {folder} && printf '[Service]\n{directive}\n' > {folder}/tried.conf")
+    box.machine.run("systemctl", "daemon-reload")
+    began = box.machine.run("date", "+%F %T").strip()
+    try:
+        box.machine.run("systemctl", "start", "vouch-kiosk.service")
+        until(lambda: complaint in box.machine.journal("vouch-kiosk.service", since=began), 120)
+    finally:
+        box.machine.run("systemctl", "stop", "vouch-kiosk.service")
+        box.machine.run("rm", f"{folder}/tried.conf")
+        box.machine.run("systemctl", "daemon-reload")
+
+
+def inside(pid: int, module: str, *arguments: str) -> str:
+    """Run one of our modules in the network of a process; what it printed."""
+    command = ["nsenter", "--target", str(pid), "--net", sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300, check=True).stdout
 
 
 def established(pid: int, port: int) -> int:

@@ -192,7 +192,7 @@ def test_removal_leaves_keys_and_journal_and_purge_says_where_they_are(root: Roo
     said = root.run("dpkg", "--purge", "vouch")
     assert identity(root) == before
     assert "KEPT in /etc/vouch /var/lib/vouch" in said
-    assert not (root.path / "etc/pam.d/vouch-kiosk").exists()
+    assert not (root.path / "etc/default/vouch").exists()
     assert "vouch" not in root.run("systemctl", "list-unit-files", "--no-pager")
 
 

@@ -79,8 +79,11 @@ class Machine:
                     return int(status.parent.name)
         return 0
 
-    def journal(self, unit: str) -> str:
-        return self.run("journalctl", "--no-pager", "--output=cat", "--unit", unit, check=False)
+    def journal(self, unit: str, since: str = "") -> str:
+        """What a unit said, all of it or since a time as journalctl reads it."""
+        return self.run(
+            "journalctl", "--no-pager", "--output=cat", "--unit", unit, "--since", since or "@0", check=False
+        )
 
     def until(self, unit: str, state: str, timeout_s: float = 90.0) -> None:
         """Wait for ActiveState; an AssertionError tells what the unit said."""
