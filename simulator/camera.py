@@ -209,11 +209,12 @@ class SimulatedCamera:
         luma = float(cv2.mean(picture[height // 8 :, width // 6 : -width // 6])[1])
         top, left = (int(v) for v in self._rng.integers(0, 64, 2))
         noise = self._noise[top : top + height, left : left + width]
-        spread = np.take(self._spreads(gain), np.asarray(cv2.convertScaleAbs(picture, alpha=255), np.uint8))
-        picture += spread * noise
-        np.clip(picture, 0.0, 1.0, out=picture)
-        picture *= 4095
-        toned = self._tone[picture.astype(np.uint16)]
+        spread = cv2.LUT(cv2.convertScaleAbs(picture, alpha=255), self._spreads(gain))
+        cv2.multiply(spread, noise, spread)
+        cv2.add(picture, spread, picture)
+        # Saturates at both ends, as a sensor does.
+        levels = cv2.multiply(picture, (65535.0,) * 4, dtype=cv2.CV_16U)
+        toned = np.take(self._tone, np.asarray(levels, np.uint16))
         image = np.asarray(cv2.remap(toned, *self._lens, cv2.INTER_LINEAR), np.uint8)
         if self._optics.jpeg_quality is not None:
             coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._optics.jpeg_quality])[1]
@@ -278,7 +279,7 @@ def _lens_maps(size: tuple[int, int], distortion: float) -> tuple[Array, Array]:
 
 
 def _tone_curve() -> NDArray[np.uint8]:
-    """12-bit linear to 8-bit, with a soft shoulder."""
-    x = np.arange(4096) / 4095
+    """16-bit linear to 8-bit."""
+    x = np.arange(65536) / 65535
     y = np.power(x, 1 / _GAMMA)
     return np.clip(255 * y + 0.5, 0, 255).astype(np.uint8)

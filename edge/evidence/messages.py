@@ -63,6 +63,16 @@ SKEW_S = 120  # between two clocks that are both set from the network
 TTL_MAX_S = 7 * 24 * 3600  # a ticket may wait a week; an online challenge lives minutes
 _TERMINAL_ID_SIZE, _NONCE_SIZE = 16, 32
 _SEAL_ROOM = 192  # what sealing adds to a portrait
+# A policy may leave these out: label, field of Policy, least, most.
+_PAD_FIELDS = {
+    14: ("flat_relief_max_permille", 0, 1000),
+    15: ("turned_likeness_permille", 0, 1000),
+    16: ("sensor_delay_min_frames", 0, 60),
+    17: ("sensor_delay_max_frames", 1, 60),
+    18: ("sensor_follow_min_permille", 0, 1000),
+    19: ("sensor_exponent_min_permille", 0, 5000),
+    20: ("sensor_exponent_max_permille", 0, 5000),
+}
 
 
 class CarrierKeys(Mapping[bytes, ec.EllipticCurvePublicKey]):
@@ -250,6 +260,13 @@ def build_policy(policy: Policy, signer: Signer) -> bytes:
         11: policy.session_timeout_ms,
         12: policy.exposure_required,
         13: policy.offline_tickets,
+        14: policy.flat_relief_max_permille,
+        15: policy.turned_likeness_permille,
+        16: policy.sensor_delay_min_frames,
+        17: policy.sensor_delay_max_frames,
+        18: policy.sensor_follow_min_permille,
+        19: policy.sensor_exponent_min_permille,
+        20: policy.sensor_exponent_max_permille,
     }
     payload = cbor.encode(fields)
     decode_policy(payload)
@@ -313,7 +330,7 @@ def decode_receipt(payload: bytes) -> Receipt:
 
 def decode_policy(payload: bytes) -> Policy:
     """A policy's payload, its signature being checked already; EvidenceError when it is not as claims.cddl says."""
-    fields = labelled(cbor.decode(payload), range(1, 14), (), "policy")
+    fields = labelled(cbor.decode(payload), range(1, 14), _PAD_FIELDS, "policy")
     challenges = items(fields[7], "challenges", 1, len(ChallengeKind))
     policy = Policy(
         id=text(fields[1], "policy id", 32),
@@ -330,7 +347,10 @@ def decode_policy(payload: bytes) -> Policy:
         session_timeout_ms=uint(fields[11], "session_timeout_ms", 5000, 600_000),
         exposure_required=truth(fields[12], "exposure_required"),
         offline_tickets=uint(fields[13], "offline_tickets", 0, 1000),
+        **{name: uint(fields[key], name, low, high) for key, (name, low, high) in _PAD_FIELDS.items() if key in fields},
     )
+    if policy.sensor_delay_min_frames > policy.sensor_delay_max_frames:
+        raise EvidenceError("sensor_delay_min_frames: above sensor_delay_max_frames")
     if len(set(policy.challenges)) != len(policy.challenges):
         raise EvidenceError("challenges: one named twice")
     return policy

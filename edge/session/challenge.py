@@ -18,7 +18,7 @@ import numpy as np
 from edge.session.decision import ChallengeKind, Reason
 from edge.session.observation import FaceSeen
 
-# Actions that show depth, and actions that show a living face: a substitute comes from the same group, or a stronger.
+# Actions that show depth, and actions that show a living face: a substitute comes from the same group.
 DEPTH_KINDS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.LOOK_UP)
 SMALL_KINDS = (ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN)
 TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
@@ -26,9 +26,11 @@ TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
 # The pause before each prompt: short enough for a counter, too varied for a recording.
 DELAYS_S = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # The sensor's steps: relative exposure, gentle enough to keep the face usable. Not 1: that hands control back to the
-# automatic exposure, which then wanders.
+# automatic exposure, which then wanders. Each is asked for while the one before is still on its way to the sensor: that
+# keeps the whole under 0.6 s at 30 frames a second, and a picture that follows must hold the order of several.
 EXPOSURES = (0.45, 0.67, 1.5)
 EXPOSURE_STEPS = 3
+EXPOSURE_FRAMES = (2, 3)  # from one step to the next
 
 # A movement counts as full from here, relative to the person's own resting state.
 FULL_TURN_DEG = 20.0  # depth from parallax needs 20 to 25 degrees
@@ -56,6 +58,10 @@ MIN_BLINK_S, MAX_BLINK_S = 0.06, 2.0
 WRONG_HOLD_S = 0.2
 MAX_GAP_S = 0.35  # longer without a frame of this face and the movement cannot be called continuous
 NEUTRAL_HOLD_S = 0.15
+# A head that is held so still for so long is at rest, wherever it was while it was measured; degrees, openness.
+NEW_REST_S = 1.0
+NEW_REST_SPREAD = (3.0, 3.0, 0.1)
+NEW_REST_MAX_YAW_DEG = 14.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +73,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """One step of the sensor: exposure over its value before the first, and for how many frames it stands."""
+
+    factor: float
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     steps: tuple[Step, ...]
-    exposures: tuple[float, ...]
+    exposures: tuple[Exposure, ...]
 
 
 def draw_plan(nonce: bytes, allowed: tuple[ChallengeKind, ...], count: int) -> Plan:
     """The plan that this nonce stands for: every valid sequence is equally likely.
 
-    Four kinds and three steps give 34 sequences and 8 delays a step: 34 * 8**3 = 17,408 plans, 14 bits.
+    Four kinds and three steps give 32 sequences and 8 delays a step: 32 * 8**3 = 16,384 plans, 14 bits.
     """
     draw = _Draw(nonce, b"plan")
     sequences = valid_sequences(allowed, count)
@@ -84,13 +98,14 @@ def draw_plan(nonce: bytes, allowed: tuple[ChallengeKind, ...], count: int) -> P
     return Plan(steps, draw_exposures(nonce))
 
 
-def draw_exposures(nonce: bytes) -> tuple[float, ...]:
-    """The sensor's steps, 12 sequences: no two alike in a row."""
-    draw, steps = _Draw(nonce, b"exposure"), [1.0]
+def draw_exposures(nonce: bytes) -> tuple[Exposure, ...]:
+    """The sensor's steps, 12 sequences in 8 rhythms: no two alike in a row."""
+    draw, steps, last = _Draw(nonce, b"exposure"), [], 1.0
     for _ in range(EXPOSURE_STEPS):
-        choices = [e for e in EXPOSURES if e != steps[-1]]
-        steps.append(choices[draw.below(len(choices))])
-    return tuple(steps[1:])
+        choices = [e for e in EXPOSURES if e != last]
+        last = choices[draw.below(len(choices))]
+        steps.append(Exposure(last, EXPOSURE_FRAMES[draw.below(len(EXPOSURE_FRAMES))]))
+    return tuple(steps)
 
 
 def draw_replacement(nonce: bytes, index: int, number: int, choices: tuple[ChallengeKind, ...]) -> Step:
@@ -100,12 +115,17 @@ def draw_replacement(nonce: bytes, index: int, number: int, choices: tuple[Chall
 
 
 def valid_sequences(allowed: tuple[ChallengeKind, ...], count: int) -> list[tuple[ChallengeKind, ...]]:
-    """Every sequence of `count` actions: no action twice in a row, at least one that shows depth."""
-    kinds = allowed_kinds(allowed)
+    """Every sequence of `count` actions: no action twice in a row, at least one that shows depth, and from two actions
+    on one that shows a living face, where the policy has any: a rigid mask turns like a head.
+    """
+    kinds, length = allowed_kinds(allowed), max(1, min(count, 6))
+    wanted: list[tuple[ChallengeKind, ...]] = [DEPTH_KINDS]
+    if length > 1 and set(kinds) & set(SMALL_KINDS):
+        wanted.append(SMALL_KINDS)
     return [
         sequence
-        for sequence in product(kinds, repeat=max(1, min(count, 6)))
-        if any(k in DEPTH_KINDS for k in sequence) and all(a != b for a, b in pairwise(sequence))
+        for sequence in product(kinds, repeat=length)
+        if all(set(sequence) & set(group) for group in wanted) and all(a != b for a, b in pairwise(sequence))
     ]
 
 
@@ -120,10 +140,11 @@ def allowed_kinds(allowed: tuple[ChallengeKind, ...]) -> tuple[ChallengeKind, ..
 def substitutes(
     kind: ChallengeKind, allowed: tuple[ChallengeKind, ...], cannot: frozenset[ChallengeKind]
 ) -> tuple[ChallengeKind, ...]:
-    """Actions of at least equal strength that this person has not declined; depth also stands in for a small one."""
+    """Actions of equal strength that this person has not declined. A turn is none for a blink or an open mouth: lids
+    and a jaw are what a mask on another head lacks. Where nothing is left, a member of staff takes over.
+    """
     kinds = [k for k in allowed_kinds(allowed) if k not in cannot]
-    same = tuple(k for k in kinds if (k in DEPTH_KINDS) == (kind in DEPTH_KINDS))
-    return same or tuple(k for k in kinds if k in DEPTH_KINDS)
+    return tuple(k for k in kinds if (k in DEPTH_KINDS) == (kind in DEPTH_KINDS))
 
 
 class _Draw:
@@ -164,6 +185,20 @@ def measure_baseline(faces: tuple[FaceSeen, ...]) -> Baseline:
         eye_openness=float(np.median([np.mean(f.eye_openness) for f in faces])),
         mouth_openness=float(np.median([f.mouth_openness for f in faces])),
     )
+
+
+def new_rest(faces: tuple[FaceSeen, ...]) -> Baseline | None:
+    """The resting state of these frames (not empty) of somebody who holds still; None where they do not, or away from
+    the camera.
+    """
+    yaw, pitch, mouth = (
+        np.array(values)
+        for values in zip(*((f.pose.yaw_deg, f.pose.pitch_deg, f.mouth_openness) for f in faces), strict=True)
+    )
+    still = all(values.std() <= most for values, most in zip((yaw, pitch, mouth), NEW_REST_SPREAD, strict=True))
+    base = measure_baseline(faces)
+    frontal = abs(base.yaw_deg) <= NEW_REST_MAX_YAW_DEG and base.mouth_openness <= MAX_READABLE_MOUTH
+    return base if still and frontal else None
 
 
 def extent(kind: ChallengeKind, face: FaceSeen, base: Baseline, *, mirrored: bool = False) -> float:

@@ -77,7 +77,7 @@ class Policy:
     digest: bytes  # SHA-256 of the signed message's payload
     match_fmr_ppm: int = 1000  # false match rate asked of the pack's threshold, parts per million
     bona_fide_min_permille: int = 500  # aggregated passive score below this fails
-    relief_min_permille: int = 0  # 0: the rule's own default
+    relief_min_permille: int = 0  # of a mean head's; 0: the rule's own default
     continuity_min_permille: int = 0  # 0: derived from the pack's threshold
     challenges: tuple[ChallengeKind, ...] = (
         ChallengeKind.TURN_LEFT,
@@ -91,6 +91,14 @@ class Policy:
     session_timeout_ms: int = 30000
     exposure_required: bool = False
     offline_tickets: int = 0
+    # What pad.py measures against; its docstrings say what each number was found by.
+    flat_relief_max_permille: int = 200  # a movement of less relief that was no answer shows a picture
+    turned_likeness_permille: int = 850  # share of the continuity's minimum that a turned face must reach
+    sensor_delay_min_frames: int = 2  # from the asking to the first frame with another exposure
+    sensor_delay_max_frames: int = 6
+    sensor_follow_min_permille: int = 900  # correlation of log luma and log exposure
+    sensor_exponent_min_permille: int = 150  # luma goes with this power of the exposure
+    sensor_exponent_max_permille: int = 1300
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""Geometry of face points: head pose, eye and mouth openness, relief of a turn; what a value means is judged elsewhere.
+"""Geometry of face points: head pose, eye and mouth openness; depth is depth.py's, and judging is elsewhere.
 
 Points are (138, 2), pixels of the unmirrored picture, x right, y down; see points.py for their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -21,14 +20,11 @@ from edge.session.points import (
     INNER_LIP_PAIRS,
     LEFT_BROW,
     LEFT_EYE,
-    LEFT_MOUTH_CORNER,
     NOSE,
-    NOSE_TIP,
     OVAL,
     POINT_COUNT,
     RIGHT_BROW,
     RIGHT_EYE,
-    RIGHT_MOUTH_CORNER,
 )
 
 Points = npt.NDArray[np.floating]
@@ -42,14 +38,6 @@ WIDE_MOUTH_RATIO = 0.55
 # From the eyes to the base of the nose where the eyes are 1 apart (the mean shape): stands in when the head turns. The
 # mouth would not do: it goes down when it opens.
 NOSE_BASE, EYES_TO_NOSE = 49, 0.718
-
-# Corners of the eyes and the mouth, cheeks: nearly a plane, and what expression moves least.
-PLANE_POINTS = (0, 8, 16, 24, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER, 130, 131, 132, 133)
-NOSE_RIDGE = (NOSE_TIP - 1, NOSE_TIP, NOSE_TIP + 1)
-MIN_TRACK_FRAMES = 6
-MIN_TURNED_FRAMES = 3
-MIN_TURN_SINE = 0.26  # 15 degrees
-MIN_DEPARTURE = 0.08  # face units
 
 
 def head_pose(points: Points) -> HeadPose:
@@ -81,43 +69,6 @@ def mouth_openness(points: Points) -> float:
     lips = picture[INNER_LIP]
     gap = np.mean([np.hypot(*(lips[low] - lips[high])) for high, low in INNER_LIP_PAIRS])
     return float(gap / face_unit(picture) / WIDE_MOUTH_RATIO)
-
-
-def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN_TURN_SINE) -> float | None:
-    """Depth of the nose in face units, from the points (138, 2) of the frames of one movement, the first at rest.
-
-    The two-view form of factorisation (Tomasi and Kanade 1992; Koenderink and van Doorn 1991): under weak perspective
-    an affine map carries a plane from one view to the other (rank 2); what the nose departs from the map of the eyes'
-    corners, the mouth's and the cheeks is the third rank. The map's foreshortening gives the angle of the turn, and
-    with it the departure becomes a depth. Returns None where the movement is too short, or smaller than `min_sine`.
-
-    Measured, heads of the test clips against their own stills, printed flat and turned by up to 40 degrees, or bent
-    around a cylinder of radius 1 and 0.7 face widths: with the 468-point teacher 0.39 and more; 0.13 and less; up to
-    0.21, 0.27. With the first pack's landmarks 0.42 and more; 0.15 and less; up to 0.37, 0.44: a small model sees more
-    depth than there is, so a strongly bent print is left to the passive model.
-    """
-    views = [np.asarray(points, np.float64) for points in track]
-    if len(views) < MIN_TRACK_FRAMES:
-        return None
-    rest = np.median(views[:3], axis=0)
-    seen = [_departure(rest, view) for view in views[3:]]
-    # A departure of the nose without foreshortening is depth too: its angle is then below what can be measured.
-    told = [(nose, max(sine, min_sine)) for nose, sine in seen if sine >= min_sine or nose >= MIN_DEPARTURE]
-    if len(told) < MIN_TURNED_FRAMES:
-        return None
-    noses, sines = np.array(told).T
-    return float((noses * sines).sum() / (sines * sines).sum())
-
-
-def _departure(rest: Array, view: Array) -> tuple[float, float]:
-    """How far the nose departs from the plane's map, in face units of `rest`, and the sine of the turn."""
-    plane = np.column_stack([rest[list(PLANE_POINTS)], np.ones(len(PLANE_POINTS))])
-    affine = np.linalg.lstsq(plane, view[list(PLANE_POINTS)], rcond=None)[0]  # (3, 2)
-    large, small = np.linalg.svd(affine[:2], compute_uv=False)
-    mapped = np.column_stack([rest[list(NOSE_RIDGE)], np.ones(len(NOSE_RIDGE))]) @ affine
-    nose = (view[list(NOSE_RIDGE)] - mapped).mean(axis=0)
-    cosine = small / max(large, 1e-9)
-    return float(np.hypot(*nose) / max(large * face_unit(rest), 1e-9)), float(np.sqrt(max(0.0, 1 - cosine * cosine)))
 
 
 def face_unit(points: Points) -> float:

@@ -22,10 +22,11 @@ from edge.session.decision import (
     Reason,
     decide,
 )
-from edge.session.geometry import turn_relief
+from edge.session.depth import turn_relief
 from edge.session.observation import FaceSeen, Observation
-from edge.session.pad import PadEvidence, SensorSample
+from edge.session.pad import PadEvidence
 from edge.session.quality import Guidance, Steady, gate, usable_face
+from edge.session.sensor import SensorRecord, SensorSample, has_settled, judge_sensor
 from edge.session.state import (
     Begin,
     CallStaff,
@@ -111,7 +112,6 @@ MAX_FACES = 60
 MAX_TRACK = 48
 REST_FRAMES = 4  # the first of a movement's track stay: they show the face at rest
 MAX_PASSIVE = 48
-MAX_SENSOR = 120
 MAX_LOG = 64
 
 SHOW_EACH_S = 1 / 12
@@ -176,7 +176,7 @@ def _begin(_state: State, event: Begin, now: float) -> Result:
         deadline_s=now + CONSENT_TIMEOUT_S,
         plan=plan,
         asked=tuple(s.kind for s in plan.steps),
-        pad=PadEvidence(sensor_available=event.exposure_control),
+        pad=PadEvidence(sensor=SensorRecord(available=event.exposure_control)),
     )
     return _show(_logged(fresh, "begin", now), now)
 
@@ -347,16 +347,28 @@ def _position(state: State, seen: Observation, now: float) -> Result:
 
 def _from_the_start(state: State) -> State:
     """The face was away or unusable: what was gathered may be another person's."""
-    evidence = PadEvidence(sensor_available=state.pad.sensor_available)
+    evidence = PadEvidence(sensor=SensorRecord(available=state.pad.sensor.available))
     return replace(state, faces=(), good_s=0.0, last_good_s=None, sensor=None, pad=evidence, probes=(), baseline=None)
 
 
 def _start_sensor(state: State, seen: Observation, now: float) -> Result:
-    run = SensorRun(0, seen.frame.t_s, seen.frame.index, _sensitivity(seen))
-    before = SensorSample(1.0, pad.SENSOR_SETTLE_S, pad.SENSOR_SETTLE_FRAMES, seen.luma, None)
-    state = replace(state, sensor=run, pad=replace(state.pad, sensor=(before,)))
-    state, effects = _show(_logged(state, "exposure", now), now)
-    return state, (SetExposure(_planned(state).exposures[0]), *effects)
+    run = SensorRun(0, seen.frame.index, _sensitivity(seen))
+    state, effects = _show(_logged(replace(state, sensor=run), "exposure", now), now)
+    return _ask_exposure(_with_sensor(state, seen), seen.frame.index, effects)
+
+
+def _ask_exposure(state: State, frame: int, effects: tuple[Effect, ...]) -> Result:
+    """The present step of the sensor is asked for."""
+    index = 0 if state.sensor is None else state.sensor.index
+    factor = _planned(state).exposures[index].factor
+    asked = replace(state.pad, sensor=state.pad.sensor.with_asked(frame, factor))
+    return replace(state, pad=asked), (SetExposure(factor), *effects)
+
+
+def _with_sensor(state: State, seen: Observation) -> State:
+    told, reference = _sensitivity(seen), None if state.sensor is None else state.sensor.reference
+    sample = SensorSample(seen.frame.index, seen.luma, told / reference if told and reference else None)
+    return replace(state, pad=replace(state.pad, sensor=state.pad.sensor.with_sample(sample)))
 
 
 def _sensor(state: State, seen: Observation, now: float) -> Result:
@@ -368,18 +380,24 @@ def _sensor(state: State, seen: Observation, now: float) -> Result:
         return state, (SetExposure(1.0), *effects)
     if usable_face(seen) is not None:
         state = replace(state, last_good_s=t_s)
-    told = _sensitivity(seen)
-    ratio = told / run.reference if told and run.reference else None
-    frames = seen.frame.index - run.since_frame
-    sample = SensorSample(exposures[run.index], t_s - run.since_s, frames, seen.luma, ratio)
-    state = replace(state, pad=replace(state.pad, sensor=(*state.pad.sensor, sample)[-MAX_SENSOR:]))
-    if sample.age_s < pad.SENSOR_STEP_S or frames < pad.SENSOR_STEP_FRAMES:
-        return _show(state, now)
+    state = _with_sensor(state, seen)
+    passed = seen.frame.index - run.since_frame
     if run.index + 1 < len(exposures):
-        state = replace(state, sensor=replace(run, index=run.index + 1, since_s=t_s, since_frame=seen.frame.index))
+        if passed < exposures[run.index].frames:
+            return _show(state, now)
+        state = replace(state, sensor=replace(run, index=run.index + 1, since_frame=seen.frame.index))
         state, effects = _show(state, now)
-        return state, (SetExposure(exposures[run.index + 1]), *effects)
-    state, effects = _start_challenge(replace(state, sensor=None), now)
+        return _ask_exposure(state, seen.frame.index, effects)
+    if passed < _begun(state).policy.sensor_delay_max_frames and not has_settled(
+        state.pad.sensor, _begun(state).policy
+    ):
+        return _show(state, now)
+    state = replace(state, sensor=None)
+    if judge_sensor(state.pad.sensor, _begun(state).policy) is CheckOutcome.FAIL:
+        # Nobody needs to move their head for frames that no sensor took.
+        state, effects = _conclude(state, None, now)
+        return state, (SetExposure(1.0), *effects)
+    state, effects = _start_challenge(state, now)
     return state, (SetExposure(1.0), *effects)
 
 
@@ -444,6 +462,7 @@ def _challenge(state: State, seen: Observation, now: float) -> Result:
     face = usable_face(seen)
     after = challenge.advance(r, face, t_s, base, mirrored=_begun(state).mirrored_sides)
     state = replace(state, recogniser=after, steady=state.steady.then(_hint(after, seen), t_s))
+    state = _with_rest(state, after, face, t_s)
     if after.prompt_s is not None and r.prompt_s is None:
         state = _logged(state, f"prompt {after.kind.name}", now)
     if face is not None:
@@ -455,6 +474,17 @@ def _challenge(state: State, seen: Observation, now: float) -> Result:
     if after.stage is Stage.FAILED:
         return _unanswered(state, after, now)
     return _show(state, now)
+
+
+def _with_rest(state: State, r: Recogniser, face: FaceSeen | None, t_s: float) -> State:
+    """Who holds still but never comes to the resting state that was measured has another one: it is measured anew."""
+    if r.stage is not Stage.SETTLE or r.calm_s is not None or face is None:
+        return replace(state, settling=()) if state.settling else state
+    settling = (*((at, f) for at, f in state.settling if t_s - at <= challenge.NEW_REST_S), (t_s, face))
+    if settling[-1][0] - settling[0][0] < 0.8 * challenge.NEW_REST_S:
+        return replace(state, settling=settling)
+    base = challenge.new_rest(tuple(f for _, f in settling))
+    return replace(state, settling=settling) if base is None else replace(state, settling=(), baseline=base)
 
 
 def _with_movement(state: State, r: Recogniser, face: FaceSeen) -> State:
@@ -494,7 +524,7 @@ def _unanswered(state: State, r: Recogniser, now: float) -> Result:
     if r.kind in DEPTH_KINDS:
         # A flat picture that was turned leaves its mark although no turn was recognised.
         relief = turn_relief(state.track, pad.FLAT_TURN_SINE)
-        if relief is not None and relief < pad.FLAT_RELIEF:
+        if relief is not None and relief < _begun(state).policy.flat_relief_max_permille / 1000:
             state = replace(state, pad=replace(state.pad, reliefs=(*state.pad.reliefs, relief)))
     policy = _begun(state).policy
     if _surely_attack(state):
@@ -633,7 +663,7 @@ def _conclude(state: State, ending: Ending | None, now: float) -> Result:
 
 def _records(state: State, injection: CheckOutcome) -> tuple[ChallengeRecord, ...]:
     people = [ChallengeRecord(kind, i < state.index) for i, kind in enumerate(state.asked)]
-    if injection is not CheckOutcome.NOT_RUN and state.pad.sensor:
+    if injection is not CheckOutcome.NOT_RUN and state.pad.sensor.samples:
         people.append(ChallengeRecord(ChallengeKind.EXPOSURE, injection is CheckOutcome.PASS))
     return tuple(people)
 

@@ -1,52 +1,26 @@
 """Attack detection over a session: passive scores, depth of the turns, one person throughout, the sensor's answer.
 
-The challenge's timing is judged in challenge.py; what the verdict means for the session's outcome is in decision.py.
+The challenge's timing is judged in challenge.py, the sensor's answer in sensor.py; what the verdict means for the
+session's outcome is in decision.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge.session.comparison import Template, compare
 from edge.session.decision import CheckOutcome, Policy, Reason
+from edge.session.sensor import SensorRecord, judge_sensor
 
 # Below these numbers a part of the check has not run.
 MIN_PASSIVE_FRAMES = 3
-# Depth of the nose in face units (geometry.turn_relief says what heads and pictures measure).
-MIN_RELIEF = 0.31
+# Relief of a turn in mean heads (depth.turn_relief says what heads, flat and bent pictures measure).
+MIN_RELIEF = 0.45
 # A movement that was no answer may still show a picture that was turned: by 20 degrees and more, without depth.
-FLAT_RELIEF = 0.15
 FLAT_TURN_SINE = 0.34
-# Same person, same minute, same camera: turned faces lose some likeness, so they are asked for a little less. With the
-# first pack the test clips have 0.92 at 22 degrees and 0.72 at 42 degrees from their own start; strangers 0.25 at most.
-TURNED_CONTINUITY = 0.85
-
-# Sensor challenge: a Pi camera takes 3 to 4 frames to follow an exposure step; the host adds its own delay.
-SENSOR_SETTLE_S, SENSOR_SETTLE_FRAMES = 0.3, 5
-SENSOR_STEP_S, SENSOR_STEP_FRAMES = 0.45, 8
-# Display gamma makes luma follow about the 0.45th power of exposure; tone curves and saturation take up to half of it.
-MIN_LUMA_EXPONENT, MAX_LUMA_EXPONENT = 0.15, 1.3
-# No sensor shows a step in the very next frame: that one was exposed, or set up, when the step was asked for. Software
-# that brightens pictures does it at once: at most so much of the step may be there.
-AT_ONCE_FRAMES = 1
-MAX_AT_ONCE = 0.5
-MIN_STEP_LOG_LUMA = 0.08  # smaller steps are lost in people's movements
-MIN_SENSOR_CORRELATION = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class SensorSample:
-    """A frame of the sensor challenge: `factor` was asked for `age_s`, that is `age_frames` of the sensor, before."""
-
-    factor: float
-    age_s: float
-    age_frames: int
-    luma: float
-    metadata_factor: float | None  # exposure times gain of the frame over its value before the challenge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +33,7 @@ class PadEvidence:
     start: tuple[Template, ...] = ()
     turned: tuple[tuple[Template, ...], ...] = ()  # one tuple for each recognised action that shows depth
     end: tuple[Template, ...] = ()
-    sensor: tuple[SensorSample, ...] = ()
-    sensor_available: bool = False
+    sensor: SensorRecord = field(default=SensorRecord())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +60,8 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
     """
     passive = _passive(evidence)
     relief = min((r for r in evidence.reliefs if r is not None), default=None)
-    continuity = _continuity(evidence)
-    injection = judge_sensor(evidence)
+    continuity = _continuity(evidence, policy.turned_likeness_permille / 1000)
+    injection = judge_sensor(evidence.sensor, policy)
     margins = {
         Reason.PASSIVE_ATTACK: _margin(passive, policy.bona_fide_min_permille / 1000),
         Reason.FLAT_FACE: _margin(relief, policy.relief_min_permille / 1000 or MIN_RELIEF),
@@ -109,62 +82,19 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
     return PadVerdict(outcome, band, injection, tuple(failed), passive, relief, continuity, tuple(margins.items()))
 
 
-def judge_sensor(evidence: PadEvidence) -> CheckOutcome:
-    """Whether the frames followed the exposure steps, in time and amount.
-
-    Settled frames alone say how much: `SENSOR_SETTLE_S` and `SENSOR_SETTLE_FRAMES` after each step. Log luma must go
-    with log exposure, by an exponent that a camera's tone curve can have. Where the frames carry metadata, the sensor
-    must say that it obeyed. And it must not have followed before a sensor can.
-    """
-    if not evidence.sensor_available:
-        return CheckOutcome.NOT_RUN
-    settled = [
-        s for s in evidence.sensor if s.age_s >= SENSOR_SETTLE_S and s.age_frames >= SENSOR_SETTLE_FRAMES and s.luma > 0
-    ]
-    factors = np.log([s.factor for s in settled]) if settled else np.zeros(0)
-    if len(set(factors.tolist())) < 2:
-        return CheckOutcome.INCONCLUSIVE
-    told = [(s.factor, s.metadata_factor) for s in settled if s.metadata_factor is not None]
-    if any(not 0.7 <= metadata / factor <= 1.4 for factor, metadata in told):
-        return CheckOutcome.FAIL
-    luma = np.log([s.luma for s in settled])
-    spread = float(luma.std())
-    if spread < 1e-6:
-        return CheckOutcome.FAIL
-    correlation = float(np.corrcoef(factors, luma)[0, 1])
-    exponent = float(np.polyfit(factors, luma, 1)[0])
-    follows = correlation >= MIN_SENSOR_CORRELATION and MIN_LUMA_EXPONENT <= exponent <= MAX_LUMA_EXPONENT
-    at_once = _share_at_once(evidence.sensor)
-    if at_once is not None and at_once > MAX_AT_ONCE:
-        return CheckOutcome.FAIL
-    return CheckOutcome.PASS if follows else CheckOutcome.FAIL
-
-
-def _share_at_once(samples: tuple[SensorSample, ...]) -> float | None:
-    """Median share of a step that the next frame showed already; None where no such frame came."""
-    runs: list[list[SensorSample]] = []
-    for sample in samples:
-        if not runs or sample.age_frames < runs[-1][-1].age_frames or sample.factor != runs[-1][-1].factor:
-            runs.append([])
-        runs[-1].append(sample)
-    shares = []
-    for before, after in pairwise(runs):
-        old, new = (np.median([np.log(s.luma) for s in run[-3:] if s.luma > 0] or [0.0]) for run in (before, after))
-        early = [np.log(s.luma) for s in after if 0 < s.age_frames <= AT_ONCE_FRAMES and s.luma > 0]
-        if early and abs(new - old) > MIN_STEP_LOG_LUMA:
-            shares.append(float((np.mean(early) - old) / (new - old)))
-    return float(np.median(shares)) if shares else None
-
-
 def _passive(evidence: PadEvidence) -> float | None:
     """The lower median of the two parts of the session: an attack that steps in later is not outvoted."""
     parts = [p for p in (evidence.passive_early, evidence.passive_late) if len(p) >= MIN_PASSIVE_FRAMES]
     return min((float(np.median(p)) for p in parts), default=None)
 
 
-def _continuity(evidence: PadEvidence) -> float | None:
-    """Least likeness between the start and any later part, each at its best; turned faces are held to less."""
-    parts = [(turned, TURNED_CONTINUITY) for turned in evidence.turned if turned]
+def _continuity(evidence: PadEvidence, turned_share: float) -> float | None:
+    """Least likeness between the start and any later part, each at its best; turned faces are held to less.
+
+    Same person, same minute, same camera: with the first pack the test clips have 0.92 at 22 degrees and 0.72 at 42
+    degrees from their own start; strangers 0.25 at most.
+    """
+    parts = [(turned, turned_share) for turned in evidence.turned if turned]
     if evidence.end:
         parts.append((evidence.end, 1.0))
     return (

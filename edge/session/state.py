@@ -177,10 +177,9 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SensorRun:
-    """The exposure steps under way: `index` of the plan's exposures, asked for at `since_s` (time of that frame)."""
+    """The exposure steps under way: the last one asked for is `index` of the plan's, after frame `since_frame`."""
 
     index: int
-    since_s: float
     since_frame: int
     reference: float | None  # exposure times gain before the first step
 
@@ -217,6 +216,7 @@ class State:
     replacements: int = 0
     track: tuple[npt.NDArray[np.float32], ...] = ()
     turned: tuple[Template, ...] = ()
+    settling: tuple[tuple[float, FaceSeen], ...] = ()  # frames of a person who holds still, but not where they began
     # CHECKING
     checking_since_s: float | None = None
     # what the decision is made from

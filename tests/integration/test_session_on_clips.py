@@ -10,7 +10,7 @@ import pytest
 from edge.config import DEFAULT_PACK
 from edge.session.challenge import Recogniser, Stage, advance, measure_baseline
 from edge.session.decision import ChallengeKind, Reason
-from edge.session.geometry import turn_relief
+from edge.session.depth import turn_relief
 from edge.session.observation import FrameInfo
 from edge.session.pad import MIN_RELIEF
 from edge.session.quality import Guidance, gate, usable_face

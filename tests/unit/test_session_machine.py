@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from edge.session import machine
 from edge.session.comparison import compare, mean_template
 from edge.session.decision import ChallengeKind, CheckOutcome, Outcome, Policy
-from edge.session.geometry import turn_relief
+from edge.session.depth import turn_relief
 from edge.session.machine import (
     Begin,
     CallStaff,

@@ -287,9 +287,35 @@ def test_the_baseline_is_the_persons_own():
 
 def test_eyes_that_cannot_be_read_are_not_asked_to_blink():
     narrow = Actor(resting=Attitude(eyes=0.3))
-    result = play(narrow, only(BLINK, TURN_LEFT, TURN_RIGHT)).result
+    result = play(narrow, only(BLINK, MOUTH_OPEN, TURN_LEFT, TURN_RIGHT)).result
     assert result.outcome is Outcome.MATCH
     assert BLINK not in {record.kind for record in result.challenges}
+
+
+def test_a_turn_never_stands_in_for_the_lids_that_a_mask_does_not_have():
+    narrow = Actor(resting=Attitude(eyes=0.3))
+    played = play(narrow, only(BLINK, TURN_LEFT, TURN_RIGHT))
+    assert played.result is None
+    assert played.state.phase is Phase.ASSIST
+    assert played.state.assist_reason is Reason.MOVEMENT_NOT_POSSIBLE
+
+
+def test_a_mask_whose_lids_and_jaw_are_rigid_is_refused_although_it_turns():
+    for number in range(12):
+        rigid = Actor(answers={BLINK: None, MOUTH_OPEN: None})
+        result = play(rigid, begin(bytes([number]) * 16)).result
+        assert result.outcome in {Outcome.INCONCLUSIVE, Outcome.LIVENESS_FAIL}
+
+
+def test_a_person_who_was_measured_while_they_moved_gets_a_new_resting_state():
+    settled = Actor(resting=Attitude(yaw_deg=-9))
+
+    def shifted(t_s, _screen):
+        settled.resting = Attitude(yaw_deg=0.0 if t_s < 0.9 else -9.5)
+        return settled.body
+
+    settled.body_at = shifted
+    assert play(settled, only(BLINK, TURN_LEFT, TURN_RIGHT)).result.outcome is Outcome.MATCH
 
 
 def test_a_blink_that_cannot_be_seen_is_not_asked_for_again():
