@@ -204,7 +204,7 @@ class SimulatedCamera:
         picture: Array = cv2.GaussianBlur(scene, (0, 0), self._optics.blur_px)
         self._balance(picture)
         cv2.multiply(picture, self._vignette, picture, scale=level)
-        picture *= self._white.astype(np.float32)
+        cv2.multiply(picture, (*self._white.tolist(), 1.0), picture)
         height, width = picture.shape[:2]
         luma = float(cv2.mean(picture[height // 8 :, width // 6 : -width // 6])[1])
         top, left = (int(v) for v in self._rng.integers(0, 64, 2))
@@ -212,9 +212,9 @@ class SimulatedCamera:
         spread = cv2.LUT(cv2.convertScaleAbs(picture, alpha=255), self._spreads(gain))
         cv2.multiply(spread, noise, spread)
         cv2.add(picture, spread, picture)
-        # Saturates at both ends, as a sensor does.
-        levels = cv2.multiply(picture, (65535.0,) * 4, dtype=cv2.CV_16U)
-        toned = np.take(self._tone, np.asarray(levels, np.uint16))
+        np.clip(picture, 0.0, 1.0, out=picture)
+        picture *= 65535
+        toned = cv2.LUT(picture.astype(np.uint16), self._tone)
         image = np.asarray(cv2.remap(toned, *self._lens, cv2.INTER_LINEAR), np.uint8)
         if self._optics.jpeg_quality is not None:
             coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._optics.jpeg_quality])[1]

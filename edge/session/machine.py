@@ -443,10 +443,13 @@ def _replaced(state: State, now: float, *, more_time: bool) -> State:
 def _choices(state: State) -> tuple[ChallengeKind, ...]:
     """What the present step may ask for instead: preferably not what the step before it asked for.
 
-    A blink or a mouth that was not seen may be one that cannot be seen on this face: another action follows. A turn is
-    drawn anew, so that nobody gets the other side by waiting.
+    A blink that was not seen may be one that cannot be seen on this face (glasses): another action follows. A mouth is
+    asked for again: a picture with holes for the eyes must not get away with a blink. A turn is drawn anew, so that
+    nobody gets the other side by waiting.
     """
     asked, allowed = state.asked[state.index], _begun(state).policy.challenges
+    if asked is ChallengeKind.MOUTH_OPEN and asked not in state.cannot:
+        return (asked,)
     if asked in SMALL_KINDS:
         other = challenge.substitutes(asked, allowed, state.cannot | {asked})
         return other or challenge.substitutes(asked, allowed, state.cannot)

@@ -16,6 +16,7 @@ from edge.session.pad import MIN_RELIEF
 from edge.session.quality import Guidance, gate, usable_face
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
+from simulator.raster import Canvas, rasterise, sample
 
 TURN_LEFT, TURN_RIGHT, BLINK, MOUTH_OPEN, LOOK_UP = list(ChallengeKind)[:5]
 CLIPS = ("frown", "headleft", "headshake", "headup", "lefteyewink", "mouthopen")
@@ -116,6 +117,37 @@ def test_a_still_of_the_clip_that_is_turned_like_a_sheet_has_no_depth(data_dir, 
     assert turn_relief(track) < 0.6 * MIN_RELIEF
     for kind in (TURN_LEFT, TURN_RIGHT):
         assert recognise(kind, seen)[0].stage is not Stage.RETURN
+
+
+@pytest.mark.parametrize(("name", "still"), [("headleft", 8), ("headup", 5), ("frown", 60), ("lefteyewink", 5)])
+@pytest.mark.parametrize("radius", [2.0, 1.0])
+def test_a_still_of_the_clip_that_is_bent_like_a_face_and_turned_has_too_little_depth(data_dir, name, still, radius):
+    picture = list(pictures(data_dir / "clips" / f"{name}.mp4"))[still]
+    face = usable_face(observed(data_dir, name)[still])
+    frames = sheet_on_a_tube(picture, face.points.mean(axis=0), float(np.ptp(face.points[:, 0])), radius)
+    track = [face.points for face in map(usable_face, watch(frames)) if face is not None]
+    assert turn_relief(track) < MIN_RELIEF
+
+
+def sheet_on_a_tube(picture, centre, face_px, radius, degrees=35, away=6.0):
+    """The picture bent about its upright axis and turned; radius and the camera's distance in face widths."""
+    height, width = picture.shape[:2]
+    u, v = np.meshgrid(*[np.linspace(-1.4, 1.4, 57)] * 2)
+    ids = np.arange(u.size).reshape(u.shape)
+    a, b, c, d = ids[:-1, :-1].ravel(), ids[:-1, 1:].ravel(), ids[1:, :-1].ravel(), ids[1:, 1:].ravel()
+    triangles = np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
+    uv = np.stack([centre[0] + u * face_px, centre[1] + v * face_px, np.ones_like(u)], axis=-1)
+    uv = uv.reshape(-1, 3).astype(np.float32)
+    x, z = radius * np.sin(u / radius), radius * (1 - np.cos(u / radius))
+    shift = (np.asarray(centre) - (width / 2, height / 2)) / face_px
+    for angle in np.radians(np.concatenate([np.zeros(6), np.linspace(0, degrees, 14)])):
+        across, deep = x * np.cos(angle) - z * np.sin(angle), x * np.sin(angle) + z * np.cos(angle)
+        place = 10 * np.stack([across + shift[0], -(v + shift[1]), -(away + deep)], axis=-1).reshape(-1, 3)
+        canvas = Canvas((width, height))
+        surface, _, _ = rasterise(canvas, place, triangles, uv, uv, away * face_px / height, both_sides=True)
+        seen = sample(picture, surface[..., :2])
+        seen[surface[..., 2] < 0.5] = 128
+        yield seen
 
 
 def sheet_that_turns(picture, centre, face_px, degrees, frames=24):
