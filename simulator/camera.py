@@ -204,7 +204,7 @@ class SimulatedCamera:
         picture: Array = cv2.GaussianBlur(scene, (0, 0), self._optics.blur_px)
         self._balance(picture)
         cv2.multiply(picture, self._vignette, picture, scale=level)
-        cv2.multiply(picture, (*self._white.tolist(), 1.0), picture)
+        cv2.multiply(picture, (*self._white.tolist(), 1.0), picture)  # type: ignore[call-overload]  # stubs forget scalars
         height, width = picture.shape[:2]
         luma = float(cv2.mean(picture[height // 8 :, width // 6 : -width // 6])[1])
         top, left = (int(v) for v in self._rng.integers(0, 64, 2))

@@ -88,13 +88,15 @@ def judge_sensor(record: SensorRecord, policy: Policy) -> CheckOutcome:
 
 
 def has_settled(record: SensorRecord, policy: Policy) -> bool:
-    """Whether the frames tell that every step has arrived, the last one twice: nothing is left to wait for."""
+    """Whether the frames tell that every step has arrived: nothing is left to wait for."""
     samples, asked = list(record.samples), record.asked
     if len(samples) < MIN_SAMPLES or any(s.metadata_factor is None for s in samples):
         return False
     delays = range(policy.sensor_delay_min_frames, policy.sensor_delay_max_frames + 1)
-    late = [delay for delay in delays if _obeyed(samples, asked, delay)]
-    return bool(late) and samples[-2].frame >= asked[-1].frame + max(late) + 1
+    taken = [delay for delay in delays if _obeyed(samples, asked, delay)]
+    if not taken or samples[-1].frame < asked[-1].frame + min(taken):
+        return False
+    return bool(abs(np.log(_told(samples)[-1] / asked[-1].factor)) <= np.log1p(METADATA_TOLERANCE))
 
 
 def _told(samples: list[SensorSample]) -> Array:

@@ -95,7 +95,9 @@ class CutoutStage:
         paper = sample(self._printed, at) * laid.lit + self.paper.gloss * laid.shine
         cover = sample(self._cover, at)[..., None] * laid.covered[..., None]
         over = sample(self._outline, at)[..., None] * laid.covered[..., None]
-        return (scene * (1 - _SHADE * over) * (1 - cover) + paper * cover).astype(np.float32)
+        part = scene[laid.box]
+        np.copyto(part, part * (1 - _SHADE * over) * (1 - cover) + paper * cover)
+        return scene
 
     def _make(self, person: Person, seed: int) -> None:
         """Photograph, print, cut, and place: the picture's eyes lie on the wearer's."""

@@ -175,7 +175,7 @@ class PrintStage:
         rows, columns = self._paper.shape[:2]
         picture = sample(self._paper, laid.uv * (columns - 1, rows - 1)) * laid.lit + self.how.gloss * laid.shine
         out = self.room(size).copy()
-        out[laid.covered] = picture[laid.covered]
+        np.copyto(out[laid.box], picture, where=laid.covered[..., None])
         return out
 
 

@@ -134,10 +134,10 @@ class ScreenStage:
         rows, columns = picture.shape[:2]
         shown = sample(picture, np.stack([u * (columns - 1), v * (rows - 1)], axis=-1).astype(np.float32))
         glow = (how.black + (how.white - how.black) * shown) * np.asarray(how.tint, np.float32)
-        glow *= self._pixels(u, v) * _refresh(how, t_s, size[1])
+        glow *= self._pixels(u, v) * _refresh(how, t_s, size[1])[laid.box[0]]
         front = np.where(inside, glow + how.haze * laid.lit, how.bezel * laid.lit) + how.gloss * laid.shine
         out = self._place.room(size).copy()
-        out[laid.covered] = front[laid.covered].astype(np.float32)
+        np.copyto(out[laid.box], front, where=laid.covered[..., None], casting="same_kind")
         return out
 
     def _pixels(self, u: Array, v: Array) -> Array:
@@ -167,7 +167,7 @@ def _kept(phase: Array) -> Array:
 def _refresh(how: Screen, t_s: float, rows: int) -> Array:
     """Brightness of each row [H, 1, 1], mean 1: what of the display's pulses its exposure caught."""
     if how.duty >= 1:
-        return np.ones((1, 1, 1), np.float32)
+        return np.ones((rows, 1, 1), np.float32)
     start = t_s + np.linspace(0, _READOUT_S, rows)
     lit = _lit_until((start + _EXPOSURE_S) * how.refresh_hz, how.duty) - _lit_until(start * how.refresh_hz, how.duty)
     return (lit / (how.duty * _EXPOSURE_S * how.refresh_hz)).astype(np.float32)[:, None, None]

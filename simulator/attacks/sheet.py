@@ -31,8 +31,12 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Laid:
-    """What the camera sees of a sheet: where it is, the uv there, the light that falls on it and what it mirrors."""
+    """What the camera sees of a sheet: where it is, the uv there, the light that falls on it and what it mirrors.
 
+    Cut to `box`, the rows and columns of the picture that the sheet is in: what is drawn of it is drawn there only.
+    """
+
+    box: tuple[slice, slice]
     covered: NDArray[np.bool_]  # [H, W]
     uv: Array  # [H, W, 2]
     lit: Array  # [H, W, 3] irradiance
@@ -75,7 +79,16 @@ def lay(canvas: Canvas, sheet: Sheet, turn: Array, place: Array, light: Light) -
         shine += 0.55 * float(np.mean(colour)) * np.clip((normals * half).sum(axis=1), 0, 1) ** 60
     attributes = np.concatenate([sheet.uv, shine[:, None]], axis=1)
     surface, lit, depth = rasterise(canvas, points, sheet.triangles, attributes, irradiance, both_sides=True)
-    return Laid(depth < FAR_CM, surface[..., :2], lit, surface[..., 2:3])
+    covered = depth < FAR_CM
+    box = _bounds(covered)
+    return Laid(box, covered[box], surface[box][..., :2], lit[box], surface[box][..., 2:3])
+
+
+def _bounds(covered: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns that have any; a single pixel where none is covered."""
+    ends = [np.flatnonzero(covered.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 1) for at in ends)
+    return rows, columns
 
 
 def held(actor: Actor, t_s: float) -> tuple[Array, Array]:
