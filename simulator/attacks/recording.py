@@ -20,7 +20,7 @@ Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 _STILL_S = 3.6  # positioning and the sensor's steps, before the first prompt
 _MOVE_S, _REST_S = 1.5, 1.1
-_KINDS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.BLINK)
+_KINDS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN)
 
 
 @dataclass(frozen=True, slots=True)

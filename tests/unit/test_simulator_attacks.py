@@ -147,12 +147,14 @@ def test_a_mask_has_the_holders_features_and_the_wearers_hair_and_clothes(person
 
 
 def test_a_recorded_session_moves_without_a_screen_and_a_looking_holder_does_not_turn(person):
-    def steps(session):
+    def turn_deg(session):
         film = Recording(person, 4, Film(session=session, size=(90, 120)))
-        seen = [film.at(t / 5) for t in range(60)]
-        return max(float(np.abs(a - seen[3]).mean()) for a in seen[4:])
+        pictures, yaws = zip(*((film.at(t / 5), film._actor.at(t / 5).yaw_deg) for t in range(60)), strict=True)
+        assert any(np.abs(picture - pictures[0]).mean() > 0.01 for picture in pictures)
+        return max(map(abs, yaws))
 
-    assert steps(True) > 2 * steps(False)
+    assert turn_deg(True) > 18
+    assert turn_deg(False) < 8
 
 
 @pytest.mark.parametrize(
