@@ -23,7 +23,7 @@ demo: .venv/ready  ## broker, carrier, both processes and three sessions; CAMERA
 	  $(if $(PORTRAIT),--portrait "$(PORTRAIT)") $(if $(STAY),--stay)
 
 test: .venv/ready lint  ## checks and tests
-	@.ci/packages mosquitto softhsm2 chromium systemd cage seatd xwayland fonts-noto-cjk || true
+	@.ci/packages mosquitto softhsm2 chromium systemd iproute2 cage seatd xwayland fonts-noto-cjk || true
 	@.ci/packages swtpm swtpm-tools tpm2-tools libtpm2-pkcs11-1 libtpm2-pkcs11-tools || true
 	@$(RUN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' && $(MAKE) --no-print-directory .venv-tflite/ready || true
 	$(RUN)/pytest

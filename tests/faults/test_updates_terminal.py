@@ -32,25 +32,12 @@ from models.training.seal import seal
 from simulator.carrier.updates import UpdateRepository, now
 from simulator.observed import Actor
 from tests.support.counter import Counter, ObservedPerson, opened
+from tests.support.updating import variant
 from tests.support.wires import Place, Process, UplinkEnd, enrolled, until
 from tests.tiny_models import Output, build
 
 pytestmark = pytest.mark.timeout(900)
 OWN = tomllib.loads((DEFAULT_PACK / "pack.toml").read_text(encoding="utf-8"))["version"]
-
-
-def variant(folder: Path, version: str) -> Path:
-    """Our own pack under another version: another digest, as good as ours."""
-    shutil.copytree(
-        DEFAULT_PACK, folder, ignore=lambda _, names: [n for n in names if not n.endswith((".tflite", ".toml"))]
-    )
-    manifest = folder / "pack.toml"
-    lines = [
-        f'version = "{version}"' if line.startswith("version = ") else line
-        for line in manifest.read_text().splitlines()
-    ]
-    manifest.write_text("\n".join(lines) + "\n")
-    return folder
 
 
 def blind(folder: Path) -> Path:

@@ -28,7 +28,7 @@ from edge.terminal.service import Terminal, open_identity, open_journal
 from edge.vision.pack import Pack
 from edge.watchdog import Notifier
 from simulator.observed import Actor, observe, template_of
-from tests.support.wires import TERMINAL_ID, Place
+from tests.support.wires import PATIENCE, TERMINAL_ID, Place
 from tests.tiny_models import write_pack
 
 NO_BOARD = BoardHealth(None, None, None, None)
@@ -133,7 +133,7 @@ class Counter:
         assert not self._thread.is_alive()
 
     def join(self, timeout_s: float = 20.0) -> int | None:
-        self._thread.join(timeout_s)
+        self._thread.join(timeout_s * PATIENCE)
         return self.exit_code
 
     def challenge(self, **changes: object) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -27,6 +28,8 @@ def why_not() -> str | None:
     for program in ("/lib/systemd/systemd", "/usr/bin/unshare", "/usr/bin/nsenter"):
         if not Path(program).exists():
             return f"{program} is not installed"
+    if shutil.which("ip") is None:
+        return "iproute2 is not installed"
     # What boot.sh does first, tried on this computer's own root: nothing is changed by it.
     mounts = (
         "mount -t tmpfs t /mnt && mkdir /mnt/{upper,work,root,groups} && mount -t cgroup2 c /mnt/groups && "

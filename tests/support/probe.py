@@ -1,6 +1,7 @@
 """What a process may do from inside a unit's sandbox: it tries, and prints each attempt's outcome as one JSON object.
 
-Standard library alone. `ok`, or the name of the error; run as `probe.py PORT PID PATH...`.
+Standard library alone. `ok`, or the name of the error; run as
+`probe.py BROKER RESOLVER PID PATH...`, the first two as ADDRESS:PORT.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def system_call(name: str, *arguments: object) -> None:
         raise OSError(ctypes.get_errno(), name)
 
 
-def main(port: int, other: int, paths: list[str]) -> dict[str, object]:
+def main(broker: str, resolver: str, other: int, paths: list[str]) -> dict[str, object]:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
     families = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_VSOCK", "AF_BLUETOOTH", "AF_ALG", "AF_CAN")
     return {
@@ -42,8 +43,10 @@ def main(port: int, other: int, paths: list[str]) -> dict[str, object]:
         "packet socket": tried(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
         "raw socket": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)),
         "interfaces": interfaces(),
-        "broker": tried(lambda: socket.create_connection(("127.0.0.1", port), timeout=5)),
-        "kiosk page": tried(lambda: socket.create_connection(("127.0.0.1", 8080), timeout=5)),
+        "broker": reached(broker),
+        "resolver": reached(resolver),
+        "kiosk page": reached("127.0.0.1:8080"),
+        "technician's page": reached("127.0.0.1:8081"),
         "listen": tried(lambda: socket.create_server(("0.0.0.0", 0))),
         "devices": sorted(str(path) for path in Path("/dev").iterdir()),
         "read": {path: tried(lambda p=path: os.close(os.open(p, os.O_RDONLY | os.O_NONBLOCK))) for path in paths},
@@ -69,6 +72,12 @@ def main(port: int, other: int, paths: list[str]) -> dict[str, object]:
     }
 
 
+def reached(where: str) -> str:
+    """`ok`, the name of the error, or `timed out`: a packet that is not let through is answered by nobody."""
+    address, port = where.split(":")
+    return tried(lambda: socket.create_connection((address, int(port)), timeout=5))
+
+
 def interfaces() -> list[str] | None:
     """Names of the network's interfaces; None where /proc does not show them."""
     shown = Path("/proc/net/dev")
@@ -84,4 +93,4 @@ def kind(family: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))
+    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])))

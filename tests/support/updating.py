@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.config import KeySettings, Settings, UpdateSettings, UplinkSettings
+from edge.config import DEFAULT_PACK, KeySettings, Settings, UpdateSettings, UplinkSettings
 from edge.evidence.messages import build_policy
 from edge.evidence.signer import KeyFile
 from edge.session.decision import Policy
@@ -82,6 +82,20 @@ def tiny_pack(folder: Path, number: int) -> Path:
     return folder
 
 
+def variant(folder: Path, version: str) -> Path:
+    """Our own pack under another version: another digest, as good as ours."""
+    shutil.copytree(
+        DEFAULT_PACK, folder, ignore=lambda _, names: [n for n in names if not n.endswith((".tflite", ".toml"))]
+    )
+    manifest = folder / "pack.toml"
+    lines = [
+        f'version = "{version}"' if line.startswith("version = ") else line
+        for line in manifest.read_text().splitlines()
+    ]
+    manifest.write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def make_world(folder: Path) -> World:
     """A repository without a release, and a terminal with the firmware's own pack, version 1.0."""
     pki = create_pki(folder / "pki", now=now())
@@ -104,4 +118,4 @@ def make_world(folder: Path) -> World:
     return World(folder, repository, Job(settings), pki)
 
 
-__all__ = ["Pack", "World", "begun", "make_world", "tiny_pack"]
+__all__ = ["Pack", "World", "begun", "make_world", "tiny_pack", "variant"]

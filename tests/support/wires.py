@@ -29,6 +29,8 @@ from tests.support.enrolment import CODE, signed_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TERMINAL_ID = "00112233445566778899aabbccddeeff"
+# How many times as long to wait: a machine that is emulated (`make test-arm64`) takes its time.
+PATIENCE = float(os.environ.get("VOUCH_PATIENCE", "1"))
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,15 @@ class Process:
         return self._child.pid
 
     def wait(self, timeout_s: float) -> int:
-        return self._child.wait(timeout_s)
+        return self._child.wait(timeout_s * PATIENCE)
 
     def kill(self) -> None:
         self._child.kill()
-        self._child.wait(10)
+        self._child.wait(10 * PATIENCE)
 
     def stop(self) -> int:
         self._child.terminate()
-        return self._child.wait(10)
+        return self._child.wait(10 * PATIENCE)
 
     def events(self) -> list[dict[str, object]]:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -107,7 +109,7 @@ class Process:
         if self._child.poll() is None:
             self._child.terminate()
             try:
-                self._child.wait(8)
+                self._child.wait(8 * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -125,7 +127,9 @@ class _End:
         self._socket.sendall(encode(message))
 
     def receive(self, timeout_s: float = 15.0) -> Message:
-        deadline = time.monotonic() + timeout_s
+        return self._before(time.monotonic() + timeout_s * PATIENCE)
+
+    def _before(self, deadline: float) -> Message:
         while not self._waiting:
             self._socket.settimeout(max(0.01, deadline - time.monotonic()))
             data = self._socket.recv(65536)
@@ -138,9 +142,9 @@ class _End:
 
     def expect(self, wanted: Callable[[Message], bool], timeout_s: float = 20.0) -> Message:
         """The next message that is wanted; others on the way are kept in `seen`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * PATIENCE
         while True:
-            message = self.receive(max(0.01, deadline - time.monotonic()))
+            message = self._before(deadline)
             if wanted(message):
                 return message
 
@@ -157,7 +161,7 @@ class TerminalEnd(_End):
 
     def accept(self, timeout_s: float = 15.0, *, hello: bool = True) -> None:
         self.hang_up()
-        self._listener.settimeout(timeout_s)
+        self._listener.settimeout(timeout_s * PATIENCE)
         self._socket, _ = self._listener.accept()
         self._decoder = Decoder()
         if hello:
@@ -190,14 +194,14 @@ class CarrierEnd:
         self._client.on_message = lambda _c, _d, message: self.arrived.put((message.topic, bytes(message.payload)))
         self._client.connect("localhost", place.settings.uplink.port)
         self._client.loop_start()
-        assert subscribed.wait(10)
+        assert subscribed.wait(10 * PATIENCE)
 
     def send(self, kind: str, payload: bytes) -> None:
         """Hand it to paho's own thread; it arrives in order."""
         self._client.publish(f"fv1/dn/{TERMINAL_ID}/{kind}", payload, qos=1)
 
     def receive(self, timeout_s: float = 15.0) -> tuple[str, bytes]:
-        return self.arrived.get(timeout=timeout_s)
+        return self.arrived.get(timeout=timeout_s * PATIENCE)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -211,7 +215,7 @@ def uplink_process(place: Place, *extra: str) -> Iterator[Process]:
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
@@ -222,7 +226,7 @@ class UplinkEnd(_End):
 
     def __init__(self, path: Path, *, up: bool = True) -> None:
         super().__init__()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         self._socket = socket.socket(socket.AF_UNIX)
         while True:
             try:
