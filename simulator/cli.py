@@ -339,6 +339,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="another model pack than ours")
     parser.add_argument("--out", type=Path, help="folder of sessions and report (default .runs/study-PEOPLE)")
+    parser.add_argument("--minutes", type=float, help="stop after so long, and report what was played by then")
     parser.set_defaults(run=_study)
 
 
@@ -348,7 +349,7 @@ def _study(options: argparse.Namespace) -> int:
 
     plan = Plan(options.people, options.bona_fide, options.attacks, options.fps)
     folder = options.out or Path(f".runs/study-{options.people.value}")
-    return study(plan, options.species, folder, options.pack, workers=options.workers)
+    return study(plan, options.species, folder, options.pack, workers=options.workers, minutes=options.minutes)
 
 
 def _add_contact_sheet(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,19 @@ from simulator.study.report import write_report
 from simulator.study.run import carry_out, count_remembered, print_progress
 
 
-def study(plan: Plan, species: list[str] | None, folder: Path, pack_dir: Path, *, workers: int) -> int:
-    """Exit code 0; ConfigError for a species that does not exist, numbers below 1, or a folder with another study."""
+def study(
+    plan: Plan,
+    species: list[str] | None,
+    folder: Path,
+    pack_dir: Path,
+    *,
+    workers: int,
+    minutes: float | None = None,
+) -> int:
+    """Exit code 0; ConfigError for a species that does not exist, numbers below 1, or a folder with another study.
+
+    After `minutes` no more is played, and what there is by then is reported; the next call goes on from there.
+    """
     if species:
         known = {one.value: one for one in PRESENTATIONS}
         strange = [name for name in species if name not in known]
@@ -29,7 +40,8 @@ def study(plan: Plan, species: list[str] | None, folder: Path, pack_dir: Path, *
     if before:
         print(f"{before} sessions were played before: going on", file=sys.stderr)
     progress = partial(print_progress, started_with=before)
-    rows, setup = carry_out(plan, folder, pack_dir, workers=workers, progress=progress)
+    limit_s = None if minutes is None else 60 * minutes
+    rows, setup = carry_out(plan, folder, pack_dir, workers=workers, progress=progress, limit_s=limit_s)
     paths = write_report(rows, setup, plan, folder, wall_s=time.monotonic() - started)
     print(paths[0].read_text(encoding="utf-8"))
     print("written: " + ", ".join(str(path) for path in paths), file=sys.stderr)

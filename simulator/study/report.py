@@ -98,6 +98,7 @@ def summary(rows: Sequence[Row], setup: Setup, plan: Plan, *, wall_s: float) -> 
         "seeds": [seeds, seeds + max(plan.bona_fide, plan.attacks) - 1],
         "command": f"vouch-sim study --people {plan.people.value} --bona-fide {plan.bona_fide} "
         f"--attacks {plan.attacks} --fps {plan.fps:g}",
+        "sessions": {"played": len(rows), "planned": sum(1 for _ in plan.scenarios())},
         "played_s_a_session": round(float(np.mean([row.wall_s for row in rows])), 2) if rows else None,
         "wall_s": round(wall_s),
         "bona_fide": _honest_rates(honest),
@@ -127,7 +128,7 @@ def as_markdown(rows: Sequence[Row], told: dict[str, Any]) -> str:
     intro = (
         f"`{told['command']}`: people of the set *{setup['people']}*, seeds {told['seeds'][0]} to {told['seeds'][1]} "
         f"(the other set shares nobody with it), camera at {setup['fps']:g} frames a second, pack "
-        f"`{setup['pack'][:12]}`, policy {setup['policy']}. {len(rows)} sessions; one took "
+        f"`{setup['pack'][:12]}`, policy {setup['policy']}. {_how_many(told)}; one took "
         f"{told['played_s_a_session']} s to play. Intervals are Clopper-Pearson, 95 %."
     )
     apcer = (
@@ -197,6 +198,14 @@ def as_markdown(rows: Sequence[Row], told: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _how_many(told: dict[str, Any]) -> str:
+    """So that nobody takes a study that was stopped for the whole of it."""
+    played, planned = told["sessions"]["played"], told["sessions"]["planned"]
+    if played == planned:
+        return f"{played} sessions"
+    return f"**{played} of the plan's {planned} sessions: the study was stopped, and goes on with the same command**"
 
 
 def _honest(rows: Iterable[Row]) -> list[Row]:

@@ -7,7 +7,8 @@ import multiprocessing
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -40,24 +41,30 @@ class Setup:
 Progress = Callable[[int, int, Row, float], None]
 
 
-def carry_out(plan: Plan, folder: Path, pack_dir: Path, *, workers: int, progress: Progress) -> tuple[list[Row], Setup]:
+def carry_out(
+    plan: Plan, folder: Path, pack_dir: Path, *, workers: int, progress: Progress, limit_s: float | None = None
+) -> tuple[list[Row], Setup]:
     """All rows of the plan, played now or before, and what they share. ConfigError: the folder holds another study.
 
-    `progress` is told how many sessions are there, of how many, the newest, and the seconds since the start.
+    After `limit_s` seconds no more is played: the rows are those there are. `progress` is told how many sessions are
+    there, of how many, the newest, and the seconds since the start.
     """
     setup = _setup(plan, pack_dir)
     rows = _remembered(folder, setup)
     wanted = list(plan.scenarios())
     missing = [scenario for scenario in wanted if scenario.name not in rows]
     started = time.monotonic()
-    with (folder / SESSIONS).open("a", encoding="utf-8") as file:
-        for row in _played(missing, pack_dir, workers):
+    played = _played(missing, pack_dir, workers)
+    with (folder / SESSIONS).open("a", encoding="utf-8") as file, closing(played):
+        for row in played if limit_s is None or limit_s > 0 else ():
             rows[row.name] = row
             file.write(json.dumps(row.to_json(), separators=(",", ":")) + "\n")
             file.flush()
             done = sum(scenario.name in rows for scenario in wanted)
             progress(done, len(wanted), row, time.monotonic() - started)
-    return [rows[scenario.name] for scenario in wanted], setup
+            if limit_s is not None and time.monotonic() - started > limit_s:
+                break
+    return [rows[scenario.name] for scenario in wanted if scenario.name in rows], setup
 
 
 def count_remembered(plan: Plan, folder: Path) -> int:
@@ -111,7 +118,7 @@ def _remembered(folder: Path, setup: Setup) -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
-def _played(scenarios: list[Scenario], pack_dir: Path, workers: int) -> Iterator[Row]:
+def _played(scenarios: list[Scenario], pack_dir: Path, workers: int) -> Generator[Row]:
     if workers <= 1:
         cv2.setNumThreads(1)
         terminal = Terminal.open(pack_dir)

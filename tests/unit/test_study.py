@@ -129,3 +129,9 @@ def test_the_report_says_that_it_is_no_evidence_and_counts_by_species_light_and_
     assert told["cues"]["print"]["depth"]["refuses"]["hits"] == 1
     assert told["bona_fide"]["matched"]["hits"] == 1
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths[2:])
+
+
+def test_a_study_that_was_stopped_says_how_much_of_it_was_played(tmp_path):
+    paths = write_report([ROW, ATTACK], SETUP, Plan(bona_fide=2, attacks=1), tmp_path, wall_s=1.0)
+    assert "2 of the plan's 10 sessions" in paths[0].read_text(encoding="utf-8")
+    assert json.loads(paths[1].read_text(encoding="utf-8"))["sessions"] == {"played": 2, "planned": 10}
