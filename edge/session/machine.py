@@ -507,10 +507,14 @@ def _with_movement(state: State, r: Recogniser, face: FaceSeen) -> State:
 
 
 def _answered(state: State, r: Recogniser, now: float) -> Result:
-    state = _logged(state, f"done {r.kind.name}", now)
     if r.kind in DEPTH_KINDS:
-        reliefs = (*state.pad.reliefs, turn_relief(state.track))
+        relief, policy = turn_relief(state.track), _begun(state).policy
+        if relief is not None and policy.flat_relief_max_permille / 1000 <= relief < pad.relief_min(policy):
+            # Neither a picture's nor clearly a head's, as short and quick turns of real heads have it: once more.
+            return _unanswered(state, replace(r, failure=Reason.FLAT_FACE), now)
+        reliefs = (*state.pad.reliefs, relief)
         state = replace(state, pad=replace(state.pad, reliefs=reliefs, turned=(*state.pad.turned, state.turned)))
+    state = _logged(state, f"done {r.kind.name}", now)
     state = replace(state, index=state.index + 1, track=(), turned=())
     if state.index < len(state.asked):
         if _planned(state).steps[state.index].kind in state.cannot and not _choices(state):

@@ -18,7 +18,7 @@ from edge.session.sensor import SensorRecord, judge_sensor
 # Below these numbers a part of the check has not run.
 MIN_PASSIVE_FRAMES = 3
 # Relief of a turn in mean heads (depth.turn_relief says what heads, flat and bent pictures measure).
-MIN_RELIEF = 0.5
+MIN_RELIEF = 0.55
 # A movement that was no answer may still show a picture that was turned: by 20 degrees and more, without depth.
 FLAT_TURN_SINE = 0.34
 
@@ -64,7 +64,7 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
     injection = judge_sensor(evidence.sensor, policy)
     margins = {
         Reason.PASSIVE_ATTACK: _margin(passive, policy.bona_fide_min_permille / 1000),
-        Reason.FLAT_FACE: _margin(relief, policy.relief_min_permille / 1000 or MIN_RELIEF),
+        Reason.FLAT_FACE: _margin(relief, relief_min(policy)),
         Reason.IDENTITY_CHANGED: _margin(continuity, policy.continuity_min_permille / 1000 or match_threshold),
     }
     failed = [reason for reason, margin in margins.items() if margin is not None and margin < 1]
@@ -80,6 +80,11 @@ def judge(evidence: PadEvidence, policy: Policy, match_threshold: float) -> PadV
         outcome = CheckOutcome.INCONCLUSIVE if known else CheckOutcome.NOT_RUN
     band = _band(min(known), passed=outcome is CheckOutcome.PASS) if known else 0
     return PadVerdict(outcome, band, injection, tuple(failed), passive, relief, continuity, tuple(margins.items()))
+
+
+def relief_min(policy: Policy) -> float:
+    """What a turn must show at least, in mean heads."""
+    return policy.relief_min_permille / 1000 or MIN_RELIEF
 
 
 def _passive(evidence: PadEvidence) -> float | None:

@@ -136,6 +136,18 @@ def test_a_bent_photo_whose_turn_looks_right_has_too_little_relief(depth):
     assert Reason.FLAT_FACE in result.reasons
 
 
+def test_a_turn_whose_depth_is_neither_a_pictures_nor_a_heads_is_asked_for_again():
+    unclear, again = Body(depth=0.45), []
+
+    def body_at(_t_s, screen):
+        again.extend([screen] if screen is not None and screen.guidance == "try-again" else [])
+        return Body() if again else unclear
+
+    result = play(Actor(body_at=body_at, turn_deg=50), only(TURN_LEFT, TURN_RIGHT)).result
+    assert again
+    assert result.outcome is Outcome.MATCH
+
+
 def test_a_print_that_the_passive_model_knows_is_an_attack_even_when_every_movement_is_right():
     result = play(Actor(body=Body(bona_fide=0.1)), begin()).result
     assert result.outcome is Outcome.LIVENESS_FAIL
