@@ -102,11 +102,20 @@ class UpdateSettings(_Settings):
 
 
 class IdentitySettings(_Settings):
-    """identity.toml: who this terminal is and where its keys lie, before any carrier knows it."""
+    """identity.toml: who this terminal is and where its keys lie, before any carrier knows it.
+
+    `sticks`: below it the first boot looks for the carrier's answer. What else there is for this machine goes into
+    terminal.toml with the enrolment.
+    """
 
     terminal_id: TerminalId
     hardware_model: str = Field(default="vouch-dev", min_length=1, max_length=32)
     keys: KeySettings
+    state_dir: Path | None = None
+    run_dir: Path | None = None
+    sticks: Path = Path("/media")
+    camera: CameraSettings = CameraSettings()
+    kiosk: KioskSettings = KioskSettings()
 
 
 class Settings(_Settings):
@@ -185,7 +194,7 @@ def _load(path: Path, kind: type[S]) -> S:
 _PATHS = frozenset(
     {
         *("state_dir", "run_dir", "pack_dir", "file", "result_key", "pkcs11_module", "pkcs11_pin_file"),
-        *("portrait_key", "carrier_keys", "carrier_root", "ca", "certificate", "key", "root", "spool"),
+        *("portrait_key", "carrier_keys", "carrier_root", "ca", "certificate", "key", "root", "spool", "sticks"),
     }
 )
 

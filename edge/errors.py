@@ -70,8 +70,22 @@ class LinkError(VouchError):
     """The uplink cannot serve: certificate, key, host name, or the broker's refusal."""
 
 
+class BundleFault(Enum):
+    """Why a carrier's bundle is not taken; the first-boot page has words of its own for each."""
+
+    ROOT = "wrong-root"  # not signed by this terminal's carrier, or not whole
+    TERMINAL = "other-terminal"
+    EXPIRED = "expired"  # it answers a request that has ended: answered already, or replaced by a newer one
+    CONTENT = "damaged"  # signed, but what is in it does not fit
+    CODE = "wrong-code"
+
+
 class ProvisioningError(VouchError):
-    """The terminal's identity is missing, incomplete or does not fit."""
+    """The terminal's identity is missing, incomplete or does not fit; `fault` where a bundle is what does not fit."""
+
+    def __init__(self, message: str, *, todo: str = "", fault: BundleFault | None = None) -> None:
+        super().__init__(message, todo=todo)
+        self.fault = fault
 
 
 class StorageError(VouchError):

@@ -26,7 +26,8 @@ import cv2
 import httpx
 
 from edge.errors import ConfigError, VouchError
-from edge.provisioning.identity import create, install
+from edge.provisioning.identity import create
+from edge.provisioning.installation import install
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls
 from simulator.carrier.pki import create_pki
 from simulator.demo_report import LOOK_EACH_MS, Follower, Played, Scene, print_result, print_summary

@@ -16,7 +16,7 @@ from edge.config import CameraSettings, Settings
 from edge.errors import ProvisioningError
 from edge.evidence.signer import Token
 from edge.ipc import Up
-from edge.provisioning import identity, qr, redo, reset, standing
+from edge.provisioning import identity, installation, qr, redo, reset, standing
 from edge.provisioning.enrolment import BUNDLE_LIMIT
 from edge.provisioning.identity import Asked
 from edge.provisioning.qr import Collector, Kind
@@ -68,7 +68,7 @@ def _write(path: Path | None, data: bytes) -> None:
 
 def install(options: argparse.Namespace) -> int:
     identity.load_identity(options.dir)
-    path = identity.install(options.dir, _bundle(options), code=options.code)
+    path = installation.install(options.dir, _bundle(options), code=options.code)
     state = standing.inspect(options.dir, time.time())
     print(f"installed    settings in {path}")
     print(f"site         {state.site}")

@@ -14,7 +14,7 @@ import uvicorn
 
 from edge.clock import SystemClock
 from edge.evidence.signer import KeyFile
-from edge.provisioning import identity, standing
+from edge.provisioning import identity, installation, standing
 from edge.provisioning.standing import Stage
 from simulator.carrier.api import create_app
 from simulator.carrier.pki import create_pki
@@ -73,5 +73,5 @@ def test_a_technician_reads_compares_and_carries(carrier: str, tmp_path: Path) -
         if folder := os.environ.get("VOUCH_PICTURES"):
             page.screenshot(path=Path(folder) / "enrol.png", full_page=True)
         assert complaints == []
-    identity.install(box, base64.b64decode(bundle), code=code)
+    installation.install(box, base64.b64decode(bundle), code=code)
     assert standing.inspect(box, 0).stage is Stage.UNPROVISIONED

@@ -17,7 +17,7 @@ from edge.config import load
 from edge.errors import ProvisioningError, StorageError
 from edge.evidence.journal import Envelope, Journal
 from edge.evidence.signer import load_private_key
-from edge.provisioning import identity, redo, reset, retirement, standing
+from edge.provisioning import identity, installation, redo, reset, retirement, standing
 from edge.provisioning.keys import new_key, private_pem
 from edge.provisioning.standing import Stage
 from edge.uplink.renewal import Renewal
@@ -64,7 +64,7 @@ def asked(tmp_path: Path, pki: CarrierPki) -> tuple[Path, Path]:
 def enrolled(asked: tuple[Path, Path]) -> Path:
     """The same folder, enrolled, with a journal beside the settings."""
     folder, bundle = asked
-    identity.install(folder, bundle.read_bytes(), code=CODE)
+    installation.install(folder, bundle.read_bytes(), code=CODE)
     settings = folder / "terminal.toml"
     settings.write_text('state_dir = "state"\nrun_dir = "run"\n' + settings.read_text())
     (folder / "state").mkdir()
@@ -86,8 +86,8 @@ def test_an_installation_that_is_cut_off_is_whole_or_was_never_begun(asked, tmp_
         if not began and not (cut / "terminal.toml").exists():
             assert settled(cut) == before, "nothing has changed"
             with pytest.raises(ProvisioningError):
-                identity.install(cut, bundle.read_bytes(), code="0000-0000-0000")
-            identity.install(cut, bundle.read_bytes(), code=CODE)
+                installation.install(cut, bundle.read_bytes(), code="0000-0000-0000")
+            installation.install(cut, bundle.read_bytes(), code=CODE)
         elif began:
             assert standing.inspect(cut, 0).stage is Stage.INTERRUPTED
             redo.resume(cut)
@@ -247,7 +247,7 @@ def test_a_disk_without_room_refuses_the_installation_and_takes_it_when_there_is
         free = os.statvfs(disk).f_bavail - room
         ballast.write_bytes(bytes(free * os.statvfs(disk).f_frsize))
         try:
-            identity.install(folder, bundle, code=CODE)
+            installation.install(folder, bundle, code=CODE)
         except StorageError as exc:
             refused += 1
             said.add(exc.todo)
@@ -259,5 +259,5 @@ def test_a_disk_without_room_refuses_the_installation_and_takes_it_when_there_is
     assert all("space" in todo or "--dir" in todo for todo in said)
     ballast.unlink(missing_ok=True)
     if standing.inspect(folder, 0).stage is not Stage.UNPROVISIONED:
-        identity.install(folder, bundle, code=CODE)
+        installation.install(folder, bundle, code=CODE)
     assert standing.inspect(folder, 0).stage is Stage.UNPROVISIONED

@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.clock import SystemClock
 from edge.evidence.messages import ReceiptStatus
-from edge.provisioning.identity import install
+from edge.provisioning.installation import install
 from edge.session.decision import Outcome
 from simulator.blind_terminal import PACK_DIGEST, BlindTerminal
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls, mosquitto_path

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from edge.clock import SystemClock
 from edge.config import load
-from edge.provisioning import identity, redo, reset
+from edge.provisioning import installation, redo, reset
 from edge.uplink.renewal import Renewal
 
 
 def install(folder: Path, bundle: str, code: str) -> None:
-    identity.install(folder, Path(bundle).read_bytes(), code=code)
+    installation.install(folder, Path(bundle).read_bytes(), code=code)
 
 
 def wipe(folder: Path) -> None:

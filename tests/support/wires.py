@@ -22,7 +22,7 @@ import paho.mqtt.client as mqtt
 
 from edge.config import Settings, load
 from edge.ipc import Decoder, Hello, Link, LinkState, Message, encode
-from edge.provisioning import identity
+from edge.provisioning import identity, installation
 from simulator.broker import Broker, BrokerTls
 from simulator.carrier.pki import CarrierPki, create_pki
 from tests.support.enrolment import CODE, signed_bundle
@@ -58,7 +58,7 @@ def enrolled(folder: Path, *, host: str = "localhost", extra: str = "", enrolled
     place = folder / "terminal"
     asked = identity.create(place, site="shop-1", terminal_id=TERMINAL_ID, root=pki.root)
     bundle = signed_bundle(pki, asked.request, broker=(host, free_port()), now=enrolled_at)
-    config = identity.install(place, bundle, code=CODE)
+    config = installation.install(place, bundle, code=CODE)
     text = config.read_text().replace("/var/lib/vouch", "state").replace("/run/vouch", "run")
     for name in ("state", "run"):
         (place / name).mkdir(mode=0o700, exist_ok=True)

@@ -15,7 +15,7 @@ from edge.errors import ConfigError, EvidenceError, ProvisioningError, StorageEr
 from edge.evidence import messages
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.evidence.trust import TrustRecord, build_trust
-from edge.provisioning import identity, standing
+from edge.provisioning import identity, installation, standing
 from edge.provisioning.enrolment import KeyStore, Purpose, UpdatesOffer
 from edge.provisioning.standing import Stage
 from edge.session.decision import Policy
@@ -35,7 +35,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_terminal_enrols_and_its_settings_load(tmp_path, pki):
     asked = identity.create(tmp_path, site="shop-7", root=pki.root, hardware_model="counter-1")
     assert standing.inspect(tmp_path, 0).stage is Stage.REQUESTED
-    path = identity.install(tmp_path, signed_bundle(pki, asked.request), code=CODE)
+    path = installation.install(tmp_path, signed_bundle(pki, asked.request), code=CODE)
     settings = config.load(path)
     assert settings.terminal_id == asked.request.terminal_id.hex()
     assert (settings.site, settings.hardware_model) == ("shop-7", "counter-1")
@@ -52,7 +52,7 @@ def test_a_terminal_enrols_and_its_settings_load(tmp_path, pki):
 def test_the_bundle_may_bring_the_root_and_the_place_of_updates(tmp_path, pki):
     asked = identity.create(tmp_path, site="shop-7", root=pki.root)
     offer = UpdatesOffer("https://updates.example:8443", b'{"signed": "by TUF"}')
-    settings = config.load(identity.install(tmp_path, signed_bundle(pki, asked.request, updates=offer), code=CODE))
+    settings = config.load(installation.install(tmp_path, signed_bundle(pki, asked.request, updates=offer), code=CODE))
     assert settings.updates.root == tmp_path / "updates" / "root.json"
     assert settings.updates.root.read_bytes() == offer.root
     assert settings.updates.url == offer.url
@@ -61,9 +61,11 @@ def test_the_bundle_may_bring_the_root_and_the_place_of_updates(tmp_path, pki):
 def test_updates_may_come_on_sticks_alone_or_not_at_all(tmp_path, pki):
     asked = identity.create(tmp_path / "a", site="shop-7", root=pki.root)
     bundle = signed_bundle(pki, asked.request, updates=UpdatesOffer("", b"{}"))
-    assert config.load(identity.install(tmp_path / "a", bundle, code=CODE)).updates.url is None
+    assert config.load(installation.install(tmp_path / "a", bundle, code=CODE)).updates.url is None
     asked = identity.create(tmp_path / "b", site="shop-7", root=pki.root)
-    assert config.load(identity.install(tmp_path / "b", signed_bundle(pki, asked.request), code=CODE)).updates is None
+    assert (
+        config.load(installation.install(tmp_path / "b", signed_bundle(pki, asked.request), code=CODE)).updates is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_the_root_may_be_a_certificate(tmp_path, pki):
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=9))
     (tmp_path / "root.crt").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     asked = identity.create(tmp_path / "t", root=tmp_path / "root.crt")
-    assert identity.install(tmp_path / "t", signed_bundle(pki, asked.request), code=CODE).exists()
+    assert installation.install(tmp_path / "t", signed_bundle(pki, asked.request), code=CODE).exists()
 
 
 def foreign_policy(tmp_path) -> bytes:
@@ -195,29 +197,29 @@ def test_a_bundle_that_does_not_fit_changes_nothing_and_says_what_to_do(tmp_path
             bundle = right[:-1] + bytes([right[-1] ^ 1])
     before = files(folder)
     with pytest.raises(ProvisioningError, match=WRONG[wrong]) as caught:
-        identity.install(folder, bundle, code=code)
+        installation.install(folder, bundle, code=code)
     assert caught.value.todo
     assert files(folder) == before
-    assert identity.install(folder, right, code=CODE).exists(), "the right one still works"
+    assert installation.install(folder, right, code=CODE).exists(), "the right one still works"
 
 
 def test_a_bundle_works_once(tmp_path, pki):
     asked = identity.create(tmp_path, root=pki.root)
     bundle = signed_bundle(pki, asked.request)
-    identity.install(tmp_path, bundle, code=CODE)
+    installation.install(tmp_path, bundle, code=CODE)
     before = files(tmp_path)
     with pytest.raises(ProvisioningError, match="used before"):
-        identity.install(tmp_path, bundle, code=CODE)
+        installation.install(tmp_path, bundle, code=CODE)
     identity.ask(tmp_path)  # a new question does not make an old answer good
     with pytest.raises(ProvisioningError, match="earlier request"):
-        identity.install(tmp_path, bundle, code=CODE)
+        installation.install(tmp_path, bundle, code=CODE)
     assert before.items() <= files(tmp_path).items()
 
 
 @pytest.mark.parametrize("typed", ["0123 4567 89ab", "0123456789AB", "o123-4567-89ab", "OI23-4567-89AB"])
 def test_a_code_is_taken_as_people_type_it(tmp_path, pki, typed):
     asked = identity.create(tmp_path, root=pki.root)
-    assert identity.install(tmp_path, signed_bundle(pki, asked.request), code=typed).exists()
+    assert installation.install(tmp_path, signed_bundle(pki, asked.request), code=typed).exists()
 
 
 # Renewal by file: a terminal whose certificate has ended while it was away.
@@ -225,7 +227,7 @@ def test_a_code_is_taken_as_people_type_it(tmp_path, pki, typed):
 
 def enrolled(folder, pki, ago: timedelta):
     asked = identity.create(folder, site="shop-7", root=pki.root)
-    identity.install(folder, signed_bundle(pki, asked.request, now=datetime.now(UTC) - ago), code=CODE)
+    installation.install(folder, signed_bundle(pki, asked.request, now=datetime.now(UTC) - ago), code=CODE)
     with (folder / "terminal.toml").open("a") as file:
         file.write("\n[kiosk]\nport = 0\n")
 
@@ -237,7 +239,7 @@ def test_within_the_grace_a_renewal_needs_no_code_and_brings_a_new_key(tmp_path,
     asked = identity.ask(tmp_path)
     assert asked.request.purpose is Purpose.RENEW
     assert (tmp_path / "uplink/tls.key").read_bytes() == key, "the old key stays until the answer is in force"
-    identity.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
+    installation.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
     assert (tmp_path / "uplink/tls.key").read_bytes() != key
     assert (tmp_path / "uplink/tls.key").stat().st_mode & 0o777 == 0o600
     assert not (tmp_path / "uplink/next.key").exists()
@@ -249,10 +251,10 @@ def test_after_the_grace_a_renewal_needs_a_code(tmp_path, pki):
     enrolled(tmp_path, pki, timedelta(days=365 + 31))
     asked = identity.ask(tmp_path)
     with pytest.raises(ProvisioningError, match="grace is over"):
-        identity.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
+        installation.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
     with pytest.raises(ProvisioningError, match="code is missing"):
-        identity.install(tmp_path, signed_bundle(pki, asked.request))
-    assert identity.install(tmp_path, signed_bundle(pki, asked.request), code=CODE).exists()
+        installation.install(tmp_path, signed_bundle(pki, asked.request))
+    assert installation.install(tmp_path, signed_bundle(pki, asked.request), code=CODE).exists()
 
 
 def test_a_renewal_brings_a_newer_key_set_and_forgets_the_keys_that_are_out(tmp_path, pki):
@@ -264,9 +266,9 @@ def test_a_renewal_brings_a_newer_key_set_and_forgets_the_keys_that_are_out(tmp_
     new.chmod(0o600)
     trust = build_trust(TrustRecord(2, (key.public_key(),), 5), KeyFile(pki.root_key))
     policy = messages.build_policy(Policy("p", 2, b""), KeyFile(new))
-    identity.install(tmp_path, signed_bundle(pki, asked.request, trust=trust, policy=policy), code=CODE)
+    installation.install(tmp_path, signed_bundle(pki, asked.request, trust=trust, policy=policy), code=CODE)
     state = standing.inspect(tmp_path, datetime.now(UTC).timestamp())
     assert (state.carrier_keys, state.trust_version, state.grace_days) == (1, 2, 5)
     again = identity.ask(tmp_path)
     with pytest.raises(ProvisioningError, match="older than 2"):
-        identity.install(tmp_path, signed_bundle(pki, again.request), code=CODE)
+        installation.install(tmp_path, signed_bundle(pki, again.request), code=CODE)
