@@ -74,6 +74,13 @@ def _add_provision(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from edge.terminal import first_boot
+
+    _finish_interrupted(options.config)
+    if first_boot.is_due(options.config):
+        code = first_boot.main(options.config.parent, verbose=options.verbose)
+        if code is not None:
+            return code
     from edge.terminal.service import main as terminal
 
     return terminal(_settings(options.config), verbose=options.verbose)
@@ -86,13 +93,17 @@ def _uplink(options: argparse.Namespace) -> int:
 
 
 def _settings(path: Path) -> Settings:
+    _finish_interrupted(path)
+    return load(path)
+
+
+def _finish_interrupted(path: Path) -> None:
     """An installation or a reset that was cut off is finished first: half of it must never run."""
     if any((path.parent / mark).exists() for mark in INTERRUPTED):
         from edge.provisioning import redo, reset
 
         reset.resume(path.parent)
         redo.resume(path.parent)
-    return load(path)
 
 
 def _add_doctor(commands: Any) -> None:

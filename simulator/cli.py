@@ -270,15 +270,23 @@ def _add_terminal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--idle", metavar="ACTOR", help="who stands there between sessions, such as target:2")
     parser.add_argument("--lens-blur", type=float, default=0.6, metavar="PX", help="spread of the lens (%(default)s)")
     parser.add_argument("--light", type=float, default=1.0, metavar="SHARE", help="of a lit shop's (%(default)s)")
+    parser.add_argument(
+        "--phone", type=Path, metavar="FOLDER", help="at the first boot: its pictures are shown to the camera"
+    )
     parser.add_argument("--verbose", action="store_true")
     parser.set_defaults(run=_terminal)
 
 
 def _terminal(options: argparse.Namespace) -> int:
+    from edge.terminal.first_boot import is_due
     from simulator.camera import Optics
     from simulator.film import Role
-    from simulator.terminal import run_terminal
+    from simulator.terminal import run_first_boot, run_terminal
 
+    if is_due(options.config):
+        code = run_first_boot(options.config.parent, options.phone, verbose=options.verbose)
+        if code is not None:
+            return code
     return run_terminal(
         load(options.config),
         [Role.parse(actor) for actor in options.actor],

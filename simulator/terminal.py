@@ -9,19 +9,34 @@ import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
-from edge.config import Settings
+from edge.config import CameraSettings, Settings
 from edge.log import setup
+from edge.terminal import first_boot
 from edge.terminal.service import Terminal, open_identity, open_journal
 from edge.terminal.session import SessionReport
 from edge.terminal.sockets import inherited_sockets
 from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
-from simulator.camera import Optics
+from simulator.camera import Optics, SimulatedCamera
 from simulator.film import Film, FilmClock, Role
+from simulator.phone import PhoneStage
 
+_FIRST_BOOT_FPS = 10.0  # a code is shown for 0.6 s; a desk has other work than to draw an empty counter
 MEASURED = "measured "  # what begins a line of measurements on standard output
+
+
+def run_first_boot(folder: Path, phone: Path | None, *, verbose: bool = False) -> int | None:
+    """The terminal before its enrolment; its camera sees a telephone with the pictures in `phone`, as
+    `vouch-sim carrier enrol --png` writes them, once they are there. Result as of first_boot.main.
+    """
+
+    def camera(settings: CameraSettings) -> SimulatedCamera:
+        return SimulatedCamera(PhoneStage(phone), size=(settings.width, settings.height), fps=_FIRST_BOOT_FPS)
+
+    return first_boot.main(folder, verbose=verbose, open_camera=camera)
 
 
 def run_terminal(

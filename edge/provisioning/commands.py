@@ -33,7 +33,12 @@ def init(options: argparse.Namespace) -> int:
             raise ProvisioningError("the token's PIN is missing", todo="give --pkcs11-pin-file")
         token = Token(options.pkcs11_module, options.pkcs11_token, options.pkcs11_pin_file)
     asked = identity.create(
-        options.dir, site=options.site, hardware_model=options.hardware_model, token=token, root=options.root
+        options.dir,
+        site=options.site,
+        hardware_model=options.hardware_model,
+        token=token,
+        root=options.root,
+        desk=options.desk,
     )
     _show(options, asked)
     return 0
@@ -106,6 +111,13 @@ def _from_camera(source: str) -> bytes:
 
 def _tell_progress(collector: Collector) -> None:
     print(f"  {collector.seen} of {collector.total}", flush=True)
+
+
+def handover(options: argparse.Namespace) -> int:
+    from edge.provisioning.handover import serve  # noqa: PLC0415 - only where it is asked for
+
+    serve(options.dir, sys.stdin.buffer, sys.stdout.buffer)
+    return 0
 
 
 def resume(options: argparse.Namespace) -> int:

@@ -18,7 +18,10 @@ from edge.errors import EvidenceError
 
 BASE45 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 PART_SIZE = 150  # bytes: a code of 53 modules, which a 640 x 480 camera reads from a telephone's screen
-WHOLE_SIZE = 800  # bytes: one code that a telephone's camera reads from the terminal's screen
+WHOLE_SIZE = 800  # bytes: one code that a telephone's camera reads from a console or a picture
+# Bytes of a code on the kiosk's smallest screen: at most 93 modules with the quiet zone, which 372 of its 480 rows show
+# at four pixels each. Correction L: a lit screen has no stains, and larger modules are worth more.
+SCREEN_SIZE = 600
 PARTS_MAX = 99
 _PREFIX = "VOUCH1"
 _VALUES = {character: value for value, character in enumerate(BASE45)}
@@ -47,14 +50,14 @@ class Collector:
 
     kind: Kind
     total: int = 0
-    _identity: str = ""
+    message_id: str = ""  # of the message whose parts are collected; empty before the first
     _parts: dict[int, bytes] = field(default_factory=dict)
 
     def add(self, text: str) -> bytes | None:
         """The whole message with the last missing part, else None. EvidenceError: no part of ours or no fit."""
         identity, number, total, chunk = _part(self.kind, text)
-        if (identity, total) != (self._identity, self.total):
-            self._identity, self.total, self._parts = identity, total, {}
+        if (identity, total) != (self.message_id, self.total):
+            self.message_id, self.total, self._parts = identity, total, {}
         if self._parts.setdefault(number, chunk) != chunk:
             self._parts.clear()
             raise EvidenceError(f"part {number} came in two forms", todo="show the whole sequence again")
@@ -103,10 +106,16 @@ def from_base45(text: str) -> bytes:
     return bytes(out)
 
 
-def svg(text: str, *, module_px: int = 4) -> str:
-    """A part as a picture with its quiet zone, black on white."""
+def for_screen(message: bytes) -> tuple[str, ...]:
+    """A request's parts for the kiosk's screen: one code where it fits, else as few of one size as it takes."""
+    count = -(-len(message) // SCREEN_SIZE)
+    return tuple(split(Kind.REQUEST, message, -(-len(message) // count)))
+
+
+def svg(text: str, *, module_px: int = 4, error: str = "m") -> str:
+    """A part as a picture with its quiet zone, black on white. `error`: how much correction, "l" or "m"."""
     out = io.BytesIO()
-    _code(text).save(out, kind="svg", scale=module_px, border=4, light="white", xmldecl=False, svgclass=None)
+    _code(text, error).save(out, kind="svg", scale=module_px, border=4, light="white", xmldecl=False, svgclass=None)
     return out.getvalue().decode()
 
 
@@ -123,8 +132,8 @@ def terminal_text(text: str) -> str:
     return out.getvalue()
 
 
-def _code(text: str) -> segno.QRCode:
-    return segno.make_qr(text, error="m", boost_error=False)
+def _code(text: str, error: str = "m") -> segno.QRCode:
+    return segno.make_qr(text, error=error, boost_error=False)
 
 
 def _part(kind: Kind, text: str) -> tuple[str, int, int, bytes]:

@@ -76,6 +76,25 @@ class ScanPressed:
     on: bool
 
 
+@dataclass(frozen=True, slots=True)
+class CodeTyped:
+    """The technician's one-time code, at the first boot."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPressed:
+    """The technician has the carrier's answer for the camera, or wants to see the request again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnewPressed:
+    """The technician wants another request: the code or the answer is lost."""
+
+
 Press = (
     ConsentPressed
     | CancelPressed
@@ -85,6 +104,9 @@ Press = (
     | StaffPressed
     | OrderPressed
     | ScanPressed
+    | CodeTyped
+    | AnswerPressed
+    | AnewPressed
 )
 
 
@@ -124,6 +146,38 @@ class Finished:
     order: str
 
 
+class EnrolStage(Enum):
+    """How far the enrolment at the first boot has come."""
+
+    NO_KEYS = "no-keys"
+    REQUEST = "request"  # the request is shown
+    ANSWER = "answer"  # the camera looks for the carrier's answer
+    CODE = "code"  # the answer holds; its one-time code is asked for
+    INSTALLING = "installing"
+    INSTALLED = "installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What an unprovisioned terminal shows to its technician; nothing in it is secret."""
+
+    stage: EnrolStage
+    terminal: str = ""  # id, hexadecimal
+    fingerprint: str = ""
+    software: str = ""
+    hardware_key: bool = False
+    parts: tuple[str, ...] = ()  # texts of the request's QR codes
+    seen: int = 0  # of the answer's parts
+    total: int = 0
+    tries_left: int = 0
+    fault: str | None = None  # a word that the page has a text for
+    detail: str = ""  # what no word of the page covers
+    camera: bool = True
+
+    def to_record(self) -> dict[str, object]:
+        return {**asdict(self), "stage": self.stage.value, "parts": len(self.parts)}
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The page's whole state: a page that was just loaded needs nothing else."""
@@ -141,12 +195,14 @@ class View:
     order: str | None = None  # of the running session, or of the order that is asked for
     tickets: int = 0  # how many sessions could begin without a link
     finished: tuple[Finished, ...] = ()  # the newest first
+    enrolment: Enrolment | None = None  # set until the terminal is enrolled: then there is nothing else to show
 
     def to_json(self) -> str:
         screen = asdict(self.screen)
         screen.pop("outcome")
         action = self.screen.action
-        looks_at_things = self.card is not None or self.scanning
+        answer = self.enrolment is not None and self.enrolment.stage is EnrolStage.ANSWER
+        looks_at_things = self.card is not None or self.scanning or answer
         return json.dumps(
             {
                 **screen,
@@ -168,6 +224,7 @@ class View:
                 "scanning": self.scanning,
                 "order": self.order,
                 "tickets": self.tickets,
+                "enrolment": self.enrolment.to_record() if self.enrolment else None,
                 "finished": [
                     {"reference": one.reference, "outcome": one.outcome.value, "order": one.order}
                     for one in self.finished

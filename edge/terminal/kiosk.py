@@ -34,6 +34,7 @@ from edge.terminal.display import (
     ScanPressed,
     StaffPressed,
 )
+from edge.terminal.first_boot_page import routes as first_boot_routes
 from edge.terminal.texts import STATIC, Language, consent_text
 from edge.terminal.web import Guard, PageServer, file_answer, json_body, listening, loopback_hosts, mjpeg
 
@@ -48,6 +49,7 @@ _PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/kiosk.css": ("kiosk.css", "text/css; charset=utf-8"),
     "/kiosk.js": ("kiosk.js", "text/javascript; charset=utf-8"),
+    "/enrol.js": ("enrol.js", "text/javascript; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
     "/panel.js": ("panel.js", "text/javascript; charset=utf-8"),
     "/speech.js": ("speech.js", "text/javascript; charset=utf-8"),
@@ -66,6 +68,7 @@ def build_app(
     app = Starlette(
         routes=[
             *pages,
+            *first_boot_routes(display, press),
             Route("/events", partial(_events, display=display, closing=closing)),
             Route("/preview.mjpg", partial(mjpeg, preview=preview, closing=closing)),
             Route("/api/consent-text", _consent_texts),

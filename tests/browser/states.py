@@ -6,14 +6,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from edge.config import KioskSettings
 from edge.drivers.document import CardView
 from edge.ipc import LinkState
+from edge.provisioning import qr
 from edge.session.decision import ChallengeKind, Outcome
 from edge.session.machine import Phase, Screen
-from edge.terminal.display import DeskState, Display, Finished, PersonOutcome, Preview, Service
+from edge.terminal.display import DeskState, Display, Enrolment, EnrolStage, Finished, PersonOutcome, Preview, Service
 from edge.terminal.kiosk import KioskServer
 from tests.support.wires import free_port
 
@@ -29,7 +31,30 @@ FINISHED = (
     Finished("0F9E-77AB", PersonOutcome.NOT_VERIFIED, "A-1000"),
     Finished("5D11-E2C0", PersonOutcome.STAFF_ASSISTED, "A-0999"),
 )
+REQUEST = Enrolment(
+    EnrolStage.REQUEST,
+    terminal="3f0c9a417be2458c9d6611f0a9d2c4e7",
+    fingerprint="9c41-07be-5a2d-e810",
+    software="0.1.0",
+    parts=qr.for_screen(bytes(range(256)) * 2 + bytes(56)),
+    tries_left=5,
+)
 STATES: dict[str, dict[str, Any]] = {
+    "enrol-no-keys": {"enrolment": Enrolment(EnrolStage.NO_KEYS, software="0.1.0")},
+    "enrol-request": {"enrolment": REQUEST},
+    "enrol-request-in-two": {"enrolment": replace(REQUEST, parts=qr.for_screen(bytes(900)))},
+    "enrol-expired": {"enrolment": replace(REQUEST, fault="too-many")},
+    "enrol-no-camera": {"enrolment": replace(REQUEST, camera=False)},
+    "enrol-answer": {"enrolment": replace(REQUEST, stage=EnrolStage.ANSWER)},
+    "enrol-parts": {"enrolment": replace(REQUEST, stage=EnrolStage.ANSWER, seen=3, total=9)},
+    "enrol-wrong-root": {"enrolment": replace(REQUEST, stage=EnrolStage.ANSWER, fault="wrong-root")},
+    "enrol-other-answer": {
+        "enrolment": replace(REQUEST, stage=EnrolStage.ANSWER, fault="other-answer", seen=1, total=9)
+    },
+    "enrol-code": {"enrolment": replace(REQUEST, stage=EnrolStage.CODE)},
+    "enrol-wrong-code": {"enrolment": replace(REQUEST, stage=EnrolStage.CODE, fault="wrong-code", tries_left=4)},
+    "enrol-installing": {"enrolment": replace(REQUEST, stage=EnrolStage.INSTALLING)},
+    "enrol-installed": {"enrolment": replace(REQUEST, stage=EnrolStage.INSTALLED)},
     "idle": {"screen": Screen(Phase.IDLE)},
     "offline": {"link": LinkState.DOWN, "tickets": 3},
     "training": {"training": True},
@@ -74,6 +99,7 @@ _REST: dict[str, Any] = {
     "order": None,
     "tickets": 5,
     "finished": FINISHED,
+    "enrolment": None,
 }
 
 

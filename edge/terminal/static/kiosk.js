@@ -1,4 +1,5 @@
 // Shows the terminal's present state, whatever it is, and reports presses; the page decides nothing and keeps nothing.
+import { Enrol } from "/enrol.js";
 import { Panel } from "/panel.js";
 import { Voice } from "/speech.js";
 import { words } from "/words.js";
@@ -21,6 +22,7 @@ let whole = { key: "", left_s: 1 }; // the longest time seen for this movement: 
 let live = { text: "", due: 0, timer: null };
 const voice = new Voice(show);
 const panel = new Panel(show, staffSays);
+const enrol = new Enrol(press);
 
 function show() {
   const w = words[language];
@@ -33,6 +35,7 @@ function show() {
   if (panel.kind === "order" && (RUNNING.has(scene.name) || ["assist", "scan", "desk"].includes(scene.name))) panel.close();
   if (panel.kind === "staff" && scene.name !== "assist") panel.close();
   panel.draw(w, view);
+  enrol.draw(w, view, scene.name);
   text("prompt", scene.prompt);
   text("hint", guidance ?? scene.hint ?? "");
   $("hint").classList.toggle("warn", guidance !== null && view.guidance !== "come-back" && view.card !== "reading");
@@ -54,6 +57,7 @@ function show() {
 function sceneOf(w) {
   const scene = (name, [prompt, hint], symbol) => ({ name, prompt, hint, symbol });
   if (view === null) return scene("wait", w.wait, "busy");
+  if (view.enrolment) return enrol.scene(w, view.enrolment);
   if (view.phase === "done") return scene("done", w.outcome[view.outcome] ?? w.outcome.error, view.outcome ?? "error");
   if (view.service === "out-of-service") return scene("out", w.out, "error");
   if (view.scanning) return scene("scan", w.scan, "qr");
@@ -70,6 +74,7 @@ function sceneOf(w) {
 }
 
 function advice(w, name) {
+  if (name === "enrol-answer") return enrol.trouble(w, view.enrolment);
   if (name === "card") return w.cardView[view.card] ?? null;
   if (name === "scan") return view.desk === "wrong-code" ? w.wrongCode : null;
   if (!["position", "challenge", "checking"].includes(name) || view.guidance === null) return null;
@@ -78,7 +83,7 @@ function advice(w, name) {
 
 function stage(name) {
   if (!view?.preview || name === "wait") return null;
-  return name === "card" ? "card" : name === "scan" ? "code" : "face";
+  return name === "card" ? "card" : name === "scan" || name === "enrol-answer" ? "code" : "face";
 }
 
 function picture(symbol) {
@@ -123,7 +128,7 @@ function time(w, name) {
 
 function reference(w, name) {
   const box = $("reference");
-  const shown = name === "done" ? view.reference : name === "out" ? view.fault : null;
+  const shown = name === "done" ? view.reference : name === "out" ? view.fault : name === "enrol-answer" ? view.enrolment.detail : null;
   if (box.dataset.text === `${language} ${shown}`) return;
   box.dataset.text = `${language} ${shown}`;
   box.replaceChildren();
@@ -173,12 +178,12 @@ function buttons(w, name) {
   button("here", w.staffHere, name === "assist");
   button("again", w.again, dead && Boolean(view.order));
   button("cancel", w.cancel, RUNNING.has(name) && name !== "consent" || name === "assist");
-  button("back", w.back, dead || name === "scan");
+  button("back", name === "enrol-answer" ? w.enrol.showRequest : w.back, dead || name === "scan" || name === "enrol-answer");
   $("buttons").hidden = ![...$("buttons").children].some((one) => !one.hidden);
 }
 
 function header(w, name) {
-  const trouble = view && (view.training ? w.training : w.link[view.link]);
+  const trouble = view && (view.enrolment ? w.enrol.banner : view.training ? w.training : w.link[view.link]);
   $("link").hidden = !trouble;
   text("link", trouble ?? "");
   const free = ["idle", "done", "desk"].includes(name);
@@ -283,7 +288,7 @@ $("more-time").onclick = () => press("/api/more-time", {});
 $("staff").onclick = staffPressed;
 $("here").onclick = () => panel.open("staff");
 $("again").onclick = () => press("/api/order", { order: view.order });
-$("back").onclick = () => press("/api/scan", { on: false });
+$("back").onclick = () => press(view?.enrolment ? "/api/enrol/answer" : "/api/scan", { on: false });
 $("scan").onclick = () => press("/api/scan", { on: true });
 $("sound").onclick = () => {
   voice.toggle();
