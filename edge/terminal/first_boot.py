@@ -61,7 +61,7 @@ def main(folder: Path, *, verbose: bool = False, open_camera: OpenCamera = open_
     boot = FirstBoot(folder, open_camera=open_camera, notifier=Notifier.from_environment())
     former = {number: signal.signal(number, lambda *_: boot.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return boot.run(inherited=next(iter(_inherited().get(KIOSK, [])), None))
+        return boot.run(inherited=_kiosk_socket())
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
@@ -229,14 +229,14 @@ class FirstBoot:
             self._notifier.alive()
 
 
-def _inherited() -> dict[str, list[socket.socket]]:
-    """Copies of what systemd opened for us: the terminal, later in this process, takes the sockets themselves."""
+def _kiosk_socket() -> socket.socket | None:
+    """A copy of what systemd opened for the page: the terminal, later in this process, takes the socket itself."""
     given = inherited_sockets()
-    copies = {name: [sock.dup() for sock in found] for name, found in given.items()}
+    copy = next((sock.dup() for sock in given.get(KIOSK, [])), None)
     for found in given.values():
         for sock in found:
             sock.detach()
-    return copies
+    return copy
 
 
 def _answers_below(root: Path, terminal_id: str) -> Iterator[tuple[Path, tuple[Path, int, int]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,17 +16,21 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge.provisioning import qr
 from edge.session.decision import ChallengeKind
 from edge.session.machine import Phase, Screen
 from simulator.camera import PersonStage, SimulatedCamera, VirtualClock
 from simulator.person import Person
+from simulator.phone import PhoneStage
 from tests.browser.states import SIZES, STATES, Kiosk, chromium, show
 
 SHEET = Path(__file__).resolve().parents[2] / "simulator" / "pictures" / "kiosk-states.png"
 _SHEET_STATES = [
     *("idle", "panel", "scan", "no-ticket", "consent", "card", "position-guided", "turn-left", "turn-right"),
     *("blink", "mouth-open", "checking", "assist", "staff-panel", "verified", "not-verified"),
+    *("enrol-request", "enrol-parts", "enrol-code", "enrol-wrong-root"),
 ]
+_THINGS = ("card", "scan", "enrol")  # states that film a thing, not a person: the picture is not mirrored
 _TURNED = {"turn-left": ChallengeKind.TURN_LEFT, "turn-right": ChallengeKind.TURN_RIGHT}
 
 
@@ -91,9 +96,9 @@ def picture_of(page: Any, kiosk: Kiosk, people: dict[str, Any], name: str, langu
         page.click("#here")
     ending = threading.Event()
     person = people.get(name, people["rest"])
-    if name.startswith(("card", "scan")):
-        person = people["room"]
-    film = threading.Thread(target=_film, args=(kiosk, person, not name.startswith(("card", "scan")), ending))
+    if name.startswith(_THINGS):
+        person = people["phone" if name == "enrol-parts" else "room"]
+    film = threading.Thread(target=_film, args=(kiosk, person, not name.startswith(_THINGS), ending))
     film.start()
     time.sleep(0.7)
     picture = page.screenshot()
@@ -121,8 +126,20 @@ def _people() -> dict[str, Any]:
         for _ in range(30 if kind is None else 60):
             frame = camera.read(1.0)
         found[name] = frame.image
+    found["phone"] = _phone()
     found["room"] = np.full((480, 640, 3), (206, 214, 218), np.uint8)
     return found
+
+
+def _phone() -> Any:
+    """What the terminal's camera sees of a telephone with a part of an answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = qr.split(qr.Kind.BUNDLE, bytes(range(256)) * 6)[2]
+        (Path(folder) / "part-01.png").write_bytes(qr.png(part))
+        camera = SimulatedCamera(PhoneStage(Path(folder)), clock=VirtualClock())
+        for _ in range(20):
+            frame = camera.read(1.0)
+    return frame.image
 
 
 def _sheet(browser: Any, kiosk: Kiosk, people: dict[str, Any], path: Path) -> None:
@@ -131,7 +148,7 @@ def _sheet(browser: Any, kiosk: Kiosk, people: dict[str, Any], path: Path) -> No
     page = browser.new_page(viewport={"width": 800, "height": 480}, reduced_motion="reduce")
     page.goto(kiosk.server.url, wait_until="domcontentloaded")
     for name in _SHEET_STATES:
-        language = "zh" if name in {"turn-right", "scan"} else "en"
+        language = "zh" if name in {"turn-right", "scan", "enrol-wrong-root"} else "en"
         tiles.append((name, picture_of(page, kiosk, people, name, language)))
     page.set_viewport_size({"width": 1280, "height": 800})
     _write(path.with_name("kiosk.png"), picture_of(page, kiosk, people, "turn-right", "en"))

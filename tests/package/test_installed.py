@@ -230,7 +230,7 @@ def test_an_installed_box_boots_to_ready_survives_a_hang_and_removal_stops_it(pa
     film = "ExecStart=/opt/vouch/bin/python3 /srv/filmed.py /etc/vouch/terminal.toml /srv/frame.npy"
     files = {
         "/etc/systemd/system/vouch-machine.target": "[Unit]\nRequires=multi-user.target\nAfter=multi-user.target\nAllowIsolate=yes\n",
-        "/etc/systemd/system/vouch-terminal.service.d/film.conf": f"[Service]\nExecStart=\n{film}\n",
+        "/srv/film.conf": f"[Service]\nExecStart=\n{film}\n",
         "/srv/filmed.py": (REPOSITORY / "tests/support/filmed.py").read_text(),
         "/srv/terminal.toml": re.sub(r"^(state|run)_dir = .*\n", "", place.config.read_text(), flags=re.MULTILINE),
     }
@@ -247,7 +247,12 @@ sed -i 's/^VOUCH_INIT=.*/VOUCH_INIT="--no-qr --software-key"/' "$1/etc/default/v
         machine.until("vouch-identity.service", "active")
         owner = machine.run("stat", "-c", "%a %U", "/etc/vouch/terminal/result.key", "/etc/vouch/uplink/tls.key")
         assert owner.splitlines() == ["600 vouch-terminal", "600 vouch-uplink"], machine.journal("vouch-identity")
-        assert machine.show("vouch-terminal.service", "ConditionResult") == "no", "not enrolled yet"
+        machine.until("vouch-terminal.service", "active")
+        assert machine.show("vouch-terminal.service", "StatusText").startswith("not enrolled yet")
+        assert machine.show("vouch-uplink.service", "ConditionResult") == "no", "nothing to connect with"
+        machine.run("systemctl", "stop", "vouch-terminal")
+        machine.run("install", "-D", "/srv/film.conf", "/etc/systemd/system/vouch-terminal.service.d/film.conf")
+        machine.run("systemctl", "daemon-reload")
         machine.run("sh", "-c", "cp -r /srv/carrier /srv/uplink /srv/root.pem /srv/terminal.toml /etc/vouch/")
         machine.run("systemd-tmpfiles", "--create", "vouch.conf")
         machine.run("systemctl", "start", "vouch-terminal", "vouch-uplink", timeout_s=200)
