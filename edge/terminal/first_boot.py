@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge import config
-from edge.config import INTERRUPTED, CameraSettings, IdentitySettings, KioskSettings
+from edge.config import DEFAULT_PATH, INTERRUPTED, CameraSettings, IdentitySettings, KioskSettings
 from edge.drivers.camera import FrameSource, Image, open_source
 from edge.errors import VouchError
 from edge.log import Log, setup
@@ -51,8 +51,10 @@ OpenCamera = Callable[[CameraSettings], FrameSource]
 
 
 def is_due(path: Path) -> bool:
-    """Whether this terminal.toml has yet to come by an enrolment."""
-    return path.name == SETTINGS and not path.exists() and path.parent.is_dir()
+    """Whether this terminal.toml has yet to come by an enrolment: keys are there, or it is the box's own folder."""
+    if path.name != SETTINGS or path.exists():
+        return False
+    return (path.parent / IDENTITY).exists() or (path == DEFAULT_PATH and path.parent.is_dir())
 
 
 def main(folder: Path, *, verbose: bool = False, open_camera: OpenCamera = open_source) -> int | None:
