@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -24,13 +25,14 @@ class CodeReader:
         self.collector = Collector(kind)
         self.message: bytes | None = None
         self.complaint: str | None = None  # about the last code that was none of ours
-        self._detector = cv2.QRCodeDetector()
+        # Each reads some codes that the other does not, however long one is held: they take turns.
+        self._detectors = itertools.cycle((cv2.QRCodeDetectorAruco(), cv2.QRCodeDetector()))
         self._last = ""
 
     def look(self, image: NDArray[np.uint8]) -> bool:
         """Whether this picture (BGR or grey) showed a part that was not the one before."""
         try:
-            text, _, _ = self._detector.detectAndDecode(image)
+            text, _, _ = next(self._detectors).detectAndDecode(image)
         except cv2.error:  # the detector gives up on some blurred corners that way
             return False
         if not text or text == self._last:

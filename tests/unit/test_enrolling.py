@@ -36,6 +36,12 @@ def picture(text: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(qr.png(text), np.uint8), cv2.IMREAD_COLOR)
 
 
+def hold(enrolling: Enrolling, text: str) -> None:
+    """A code is before the camera for several frames."""
+    for _ in range(4):
+        enrolling.picture(picture(text))
+
+
 def test_a_box_without_keys_waits_for_them_and_then_shows_its_request(tmp_path, pki) -> None:
     shown: list[Enrolment] = []
     enrolling = Enrolling(tmp_path, Directly(tmp_path), shown.append)
@@ -60,10 +66,10 @@ def test_parts_are_counted_and_the_whole_answer_asks_for_its_code(box, pki) -> N
     folder, enrolling = box
     parts = qr.split(Kind.BUNDLE, answer(pki, folder))
     for number, part in enumerate(parts[:-1], 1):
-        enrolling.picture(picture(part))
+        hold(enrolling, part)
         assert (enrolling.view.seen, enrolling.view.total) == (number, len(parts))
         assert enrolling.view.stage is EnrolStage.ANSWER
-    enrolling.picture(picture(parts[-1]))
+    hold(enrolling, parts[-1])
     assert enrolling.view.stage is EnrolStage.CODE
     enrolling.code(CODE)
     assert enrolling.view.stage is EnrolStage.INSTALLED
@@ -74,17 +80,17 @@ def test_a_part_of_another_answer_is_named_and_begins_that_one(box, pki) -> None
     folder, enrolling = box
     first, second = (qr.split(Kind.BUNDLE, answer(pki, folder, site=site)) for site in ("a", "b"))
     for part in first[:3]:
-        enrolling.picture(picture(part))
-    enrolling.picture(picture(second[0]))
+        hold(enrolling, part)
+    hold(enrolling, second[0])
     assert (enrolling.view.fault, enrolling.view.seen) == (OTHER_ANSWER, 1)
-    enrolling.picture(picture(second[1]))
+    hold(enrolling, second[1])
     assert (enrolling.view.fault, enrolling.view.seen) == (None, 2)
 
 
 @pytest.mark.parametrize("text", ["HTTPS://EXAMPLE.COM/", "VOUCH1/R/AAAAAAAA/1/1/000"])
 def test_a_code_that_is_no_part_of_an_answer_is_named(box, text) -> None:
     _, enrolling = box
-    enrolling.picture(picture(text))
+    hold(enrolling, text)
     assert enrolling.view.fault == NOT_OURS
 
 
@@ -93,10 +99,10 @@ def test_a_refused_answer_that_stays_before_the_camera_stays_refused(box, pki, t
     stranger = create_pki(tmp_path_factory.mktemp("stranger"), now=datetime.now(UTC))
     wrong = qr.split(Kind.BUNDLE, answer(stranger, folder))
     for part in wrong * 2:
-        enrolling.picture(picture(part))
+        hold(enrolling, part)
     assert (enrolling.view.stage, enrolling.view.fault, enrolling.view.seen) == (EnrolStage.ANSWER, "wrong-root", 0)
     for part in qr.split(Kind.BUNDLE, answer(pki, folder)):
-        enrolling.picture(picture(part))
+        hold(enrolling, part)
     assert (enrolling.view.stage, enrolling.view.fault) == (EnrolStage.CODE, None)
 
 
@@ -159,7 +165,7 @@ def test_nothing_that_comes_at_the_wrong_time_changes_anything(box, pki) -> None
         lambda: enrolling.code(CODE),
         lambda: enrolling.look_for_answer(on=True),
         enrolling.ask_anew,
-        lambda: enrolling.picture(picture("HTTPS://EXAMPLE.COM/")),
+        lambda: hold(enrolling, "HTTPS://EXAMPLE.COM/"),
     ):
         late()
         assert enrolling.view == done
