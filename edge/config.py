@@ -65,14 +65,12 @@ class KioskSettings(_Settings):
 
 
 class TechnicianSettings(_Settings):
-    """The technician's page: on loopback, and on the USB-Ethernet gadget where `gadget_address` names its own address.
-
-    The address must be link-local (RFC 3927) and the interface a USB gadget's: the shop's network has neither.
+    """The technician's page, on loopback. `gadget_address`: by which it is reached over a USB cable too, link-local
+    (RFC 3927); systemd/optional/ brings the cable to loopback, from the gadget's interface alone.
     """
 
     port: int = Field(default=8081, ge=0, le=65535)
     gadget_address: str | None = Field(default=None, pattern=r"^169\.254(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){2}$")
-    gadget_interface: str = Field(default="usb0", pattern=r"^usb\d{1,2}$")
 
 
 class UplinkSettings(_Settings):

@@ -74,7 +74,8 @@ class Maintenance:
         settings, clock = self._lent.author.settings, self._lent.author.clock
         self._control.start()
         desk = Desk(self.workbench, PinGate(settings.state_dir, clock), Tail("terminal"), clock, self._standing)
-        self.page = TechnicianServer(desk, technician_sockets(settings.technician, list(inherited)))
+        sockets = technician_sockets(settings.technician, list(inherited))
+        self.page = TechnicianServer(desk, sockets, settings.technician.gadget_address)
         self.page.start()
 
     def stop(self) -> None:

@@ -170,8 +170,8 @@ async def mjpeg(request: Request, preview: Preview, closing: threading.Event) ->
     return StreamingResponse(stream(), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
 
 
-def listening(host: str, port: int, *, section: str, device: str | None = None) -> socket.socket:
-    """A listening socket; bound to one network interface where `device` names it.
+def listening(host: str, port: int, *, section: str) -> socket.socket:
+    """A listening socket.
 
     ConfigError where another program has the port or the address is not there; `section` is of terminal.toml.
     """
@@ -184,8 +184,6 @@ def listening(host: str, port: int, *, section: str, device: str | None = None) 
         ) from exc
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        if device is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         sock.bind((host, port))
         sock.listen(64)
     except OSError as exc:

@@ -2,7 +2,7 @@
 
 The root is only read: an overlay in memory takes every write, and all of it is gone when the machine ends. Users,
 folders and sandboxes are made by systemd from the shipped files; what a unit may do here is what it may do on the box.
-It shares this computer's network, so that a broker on loopback is in reach of whoever has a network.
+It shares this computer's network, or has one of its own whose interfaces may come and go (systemd's udevd sees them).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,14 +50,15 @@ def why_not() -> str | None:
 class Machine:
     """A booted machine. Commands run in it as root, outside of every unit's sandbox."""
 
-    def __init__(self, process: subprocess.Popen[bytes], init: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], init: int, namespaces: Sequence[str] = _NAMESPACES) -> None:
         self._process = process
+        self._namespaces = namespaces
         self.init = init
 
     def run(self, *command: str, check: bool = True, timeout_s: float = 60.0) -> str:
         """Standard output of a command in the machine's namespaces."""
         done = subprocess.run(
-            ["nsenter", "--target", str(self.init), *_NAMESPACES, *command],
+            ["nsenter", "--target", str(self.init), *self._namespaces, *command],
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -101,7 +102,13 @@ class Machine:
 
 @contextlib.contextmanager
 def booted(
-    folder: Path, *, root: Path = Path("/"), files: Mapping[str, str], setup: str = "", patience_s: float = 120.0
+    folder: Path,
+    *,
+    root: Path = Path("/"),
+    files: Mapping[str, str],
+    setup: str = "",
+    patience_s: float = 120.0,
+    own_network: bool = False,
 ) -> Iterator[Machine]:
     """Boot over `root` with these files added (path: text); `setup` is shell, run with the new root in $1 before.
 
@@ -117,14 +124,15 @@ def booted(
     script = folder / "setup.sh"
     script.write_text(f'#!/bin/bash\nset -euo pipefail\ncp -r --preserve=mode "{added}/." "$1/"\n{setup}\n')
     script.chmod(0o755)
+    namespaces = (*_NAMESPACES, "--net") if own_network else _NAMESPACES
     group = _cgroup()
     group.mkdir()
     with (folder / "console").open("wb") as console:
         process = subprocess.Popen(
             [
                 *("sh", "-c", 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"', "sh", str(group)),
-                *("unshare", *_NAMESPACES, "--fork", "--kill-child", "--propagation", "private"),
-                *("bash", str(_BOOT), str(root), str(script)),
+                *("unshare", *namespaces, "--fork", "--kill-child", "--propagation", "private"),
+                *("bash", str(_BOOT), str(root), str(script), "own-network" if own_network else ""),
             ],
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -132,8 +140,7 @@ def booted(
             start_new_session=True,
         )
     try:
-        machine = Machine(process, _init_of(process, folder / "console", patience_s))
-        yield machine
+        yield Machine(process, _init_of(process, folder / "console", patience_s), namespaces)
     finally:
         _end(process)
         _remove(group)

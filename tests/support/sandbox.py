@@ -153,6 +153,7 @@ def files(place: Place, resolver: int) -> dict[str, str]:
     run = f"#!/bin/sh\nexport PYTHONHOME=/opt/vouch/python LD_LIBRARY_PATH=/opt/vouch/python/lib PYTHONPATH=/opt/vouch/source:{packages} PYTHONDONTWRITEBYTECODE=1\n"
     for name, module in (("vouch", "edge.cli"), ("vouch-sim", "simulator.cli")):
         found[f"/opt/vouch/bin/{name}"] = f'{run}exec /opt/vouch/python/bin/python3 -m {module} "$@"\n'
+    found["/opt/vouch/bin/python"] = f'{run}exec /opt/vouch/python/bin/python3 "$@"\n'
     # A simulated person takes memory and time that a camera does not; nothing else differs from the shipped unit.
     found[f"{system}/vouch-terminal.service.d/simulated.conf"] = (
         "[Service]\nExecStart=\n"

@@ -11,7 +11,7 @@ import pytest
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 EXPOSURE_LIMIT = 15  # systemd-analyze counts in tenths
-SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+SERVICES = sorted(path.name for path in UNITS.rglob("*.service"))
 SEATD = "seatd.service"  # the distribution's, under a drop-in of ours
 
 
@@ -19,7 +19,7 @@ SEATD = "seatd.service"  # the distribution's, under a drop-in of ours
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The file of one of our units; seatd's is made of what Debian ships and our drop-in."""
     if request.param != SEATD:
-        return UNITS / request.param
+        return next(UNITS.rglob(request.param))
     (tmp_path / SEATD).write_text(
         "[Unit]\nDescription=Seats\n[Service]\nExecStart=/bin/true\n"
         + (UNITS / "seatd.service.d/vouch.conf").read_text().replace("ExecStart=seatd", "ExecStart=/bin/true")
@@ -84,7 +84,9 @@ def test_what_a_unit_leaves_out_is_explained(unit: Path) -> None:
     assert sorted(directive for directive in lacking if not re.search(rf"\b{directive}\b", text)) == []
 
 
-@pytest.mark.parametrize("path", sorted(UNITS.glob("*.service")) + sorted(UNITS.glob("*.socket")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted(UNITS.rglob("*.service")) + sorted(UNITS.rglob("*.socket")), ids=lambda p: p.name
+)
 def test_every_unit_parses_and_says_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("#")
     parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)

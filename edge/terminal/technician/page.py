@@ -1,6 +1,6 @@
 """The technician's page: who may look (a PIN), what they see and may press; no judgement and no camera of its own.
 
-It is served on loopback and on the USB gadget only (sockets.py), to our own page only (web.py). The cookie is HttpOnly
+It is served on loopback only (sockets.py), to our own page only (web.py). The cookie is HttpOnly
 and SameSite=Strict and lives in this process's memory: a restart logs everybody out, a second login the first one.
 """
 
@@ -65,11 +65,11 @@ class Desk:
 class TechnicianServer:
     """The page in a thread of its own, on sockets that listen already; with none, nothing is served."""
 
-    def __init__(self, desk: Desk, sockets: list[socket.socket]) -> None:
+    def __init__(self, desk: Desk, sockets: list[socket.socket], gadget_address: str | None = None) -> None:
         self._desk = desk
         self._closing = threading.Event()
         self._sockets = sockets
-        app = build_app(desk, hosts=hosts_of(sockets), closing=self._closing)
+        app = build_app(desk, hosts=hosts_of(sockets, gadget_address), closing=self._closing)
         self._server = PageServer(app, sockets, name="technician") if sockets else None
 
     @property
