@@ -289,7 +289,9 @@ class Sessions(RuleBasedStateMachine):
         prompt, rest = next(
             (seen.frame.t_s, seen.face)
             for _, _, seen, _ in reversed(self.seen)
-            if seen.frame.t_s < shown[0][0].frame.t_s and seen.face is not None
+            if seen.frame.t_s < shown[0][0].frame.t_s
+            and seen.face is not None
+            and np.isfinite(seen.face.pose.yaw_deg)  # an old frame that came again may be one of no numbers
         )
         moved = [
             (seen.frame.t_s, self.amount(kind, seen.face, rest), seen.face.points, body)
