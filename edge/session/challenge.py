@@ -36,8 +36,8 @@ EXPOSURE_FRAMES = (2, 3)  # from one step to the next
 FULL_TURN_DEG = 20.0  # depth from parallax needs 20 to 25 degrees
 FULL_LOOK_UP_DEG = 14.0
 # Lips 6 mm apart. In a full dark beard the landmarks see 0.2 of a mouth that stands wide open; without one 0.45 and
-# more, on the real clip 1.2; supple masks, which follow the jaw in part, 0.3 to 0.6: asking for 0.4 where no beard hides
-# the lips was tried, and let them pass as well. Lips that move beside another movement stay under OTHER_MOUTH.
+# more, on the real clip 1.2. Supple masks, which follow the jaw in part, have 0.3 to 0.6; asking for 0.4 where no beard
+# hides the lips was tried, and let them pass as well. Lips that move beside another movement stay under OTHER_MOUTH.
 FULL_MOUTH = 0.2
 OTHER_MOUTH = 0.35
 FULL_BLINK = 0.5  # share of the person's own open state that is gone when the eyes count as closed
