@@ -64,7 +64,7 @@ class Broker:
     def log_path(self) -> Path:
         return self._folder / "broker.log"
 
-    def start(self, timeout_s: float = 8.0) -> None:
+    def start(self, timeout_s: float = 60.0) -> None:
         """Return when it accepts connections. LinkError with the end of its log where it does not."""
         self._folder.mkdir(parents=True, exist_ok=True)
         chosen = self.port != 0
