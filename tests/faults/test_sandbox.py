@@ -19,7 +19,7 @@ import pytest
 from edge.session.decision import Outcome
 from simulator.broker import mosquitto_path
 from tests.support.machine import why_not
-from tests.support.sandbox import DEVICES, LOOK_PORT, REPOSITORY, SECRETS, Box, inside, running
+from tests.support.sandbox import DEVICES, GRAPHICS, LOOK_PORT, REPOSITORY, SECRETS, Box, inside, running
 from tests.support.wires import enrolled, until
 
 pytestmark = [
@@ -86,7 +86,8 @@ def test_the_page_s_browser_sees_the_page_and_no_key_no_camera_and_no_network(bo
     assert found["technician's page"] == "ECONNREFUSED"
     assert found["interfaces"] == ["lo"]
     assert not {found["read"][path] for name, path in SECRETS.items() if name != "page's profile"} & {"ok"}
-    assert found["read"]["/dev/video0"] == found["read"]["/dev/disk"] == "EPERM"
+    assert found["read"]["/dev/video0"] == found["read"]["/dev/disk"] == found["read"]["/dev/event0"] == "EPERM"
+    assert found["read"][GRAPHICS] == "ok", "its group counts inside its user namespace too"
 
 
 @pytest.mark.parametrize("unit", ["vouch-terminal.service", "vouch-uplink.service"])

@@ -38,6 +38,7 @@ SECRETS = {
     "journal": "/var/lib/vouch/journal.sqlite",
     "page's profile": "/run/vouch-kiosk/profile",
 }
+GRAPHICS = "/srv/graphics"  # a file of the group that the graphics processor's node belongs to
 DEVICES = ("/dev/video0", "/dev/disk", "/dev/event0", "/dev/mem")
 
 
@@ -126,7 +127,7 @@ def probe_unit(name: str, port: int, resolver: int) -> str:
     command = (
         f"/usr/bin/python3 -I /opt/vouch/source/tests/support/probe.py {SHOP}:{port} {RESOLVER}:{resolver} ${{OTHER}}"
     )
-    command += " " + " ".join([*SECRETS.values(), *DEVICES])
+    command += " " + " ".join([*SECRETS.values(), *DEVICES, GRAPHICS])
     output = f"StandardOutput=truncate:/run/probe-{name}.json"
     own = f"Type=oneshot\nRuntimeDirectoryPreserve=yes\nPassEnvironment=OTHER\nExecStart={command}\n{output}"
     return text.replace("[Service]", f"[Service]\n{own}")
@@ -187,6 +188,7 @@ systemd-tmpfiles --root="$1" --create vouch.conf
 mkdir -p "$1"/opt/vouch/{{source,python}}
 mount --bind {REPOSITORY} "$1/opt/vouch/source"
 mount --bind {sys.base_prefix} "$1/opt/vouch/python"  # it may lie in somebody's home, which the units do not see
+install -D -m 640 -g render /dev/null "$1{GRAPHICS}"
 mknod -m 666 "$1/dev/video0" c 81 0
 mknod -m 666 "$1/dev/disk" b 254 0
 mknod -m 666 "$1/dev/event0" c 13 64
