@@ -23,10 +23,24 @@ from edge.session.decision import (
     decide,
 )
 from edge.session.depth import turn_relief
-from edge.session.observation import FaceSeen, Observation
+from edge.session.gathering import (
+    END_TEMPLATES,
+    MAX_FACES,
+    NEAR_EXTREME,
+    START_TEMPLATES,
+    sensitivity,
+    wants_bona_fide,
+    wants_template,
+    with_frontal,
+    with_movement,
+    with_passive,
+    with_rest,
+    with_sensor,
+)
+from edge.session.observation import Observation
 from edge.session.pad import PadEvidence
 from edge.session.quality import Guidance, Steady, gate, usable_face
-from edge.session.sensor import SensorRecord, SensorSample, has_settled, judge_sensor
+from edge.session.sensor import SensorRecord, has_settled, judge_sensor
 from edge.session.state import (
     Begin,
     CallStaff,
@@ -39,7 +53,6 @@ from edge.session.state import (
     Event,
     MoreTime,
     Phase,
-    Probe,
     ReferenceReady,
     ReferenceUnusable,
     Screen,
@@ -96,23 +109,11 @@ MAX_EXTENSIONS = 10
 POSITION_HOLD_S = 0.8  # of good frames: the baseline
 POSITION_MIN_FRAMES = 5
 BAD_FRAMES_FORGIVEN_S = 0.25
-START_TEMPLATES = 2
-TURN_TEMPLATES = 2
-END_TEMPLATES = 2
-PASSIVE_EACH_S = 0.1
-TEMPLATE_EACH_S = 0.2
-MAX_MOUTH_CHANGE = 0.25
-NEAR_EXTREME = 0.6  # from this share of the full movement on, a turned face's template is of use
 MORE_TIME = 2.0  # a person who could not do an action gets this much more for its substitute
 # An attack that the passive model is sure of does not get the rest of its attempts.
 SURE_ATTACK_FRAMES = 8
 
-# Bounds on what a state remembers.
-MAX_FACES = 60
-MAX_TRACK = 48
-REST_FRAMES = 4  # the first of a movement's track stay: they show the face at rest
-MAX_PASSIVE = 48
-MAX_LOG = 64
+MAX_LOG = 64  # lines that a state remembers
 
 SHOW_EACH_S = 1 / 12
 
@@ -135,28 +136,6 @@ def step(state: State, event: Event, now: float) -> Result:
         return _time_out(state, now)
     handler = TRANSITIONS.get((state.phase, type(event)))
     return handler(state, event, now) if handler else (state, ())
-
-
-def wants_template(state: State) -> bool:
-    """Whether the next frame's template is of use: good frontal frames at both ends, the extremes of the turns."""
-    r = state.recogniser
-    if state.phase is Phase.POSITION:
-        waited = state.last is None or state.last.frame.t_s - state.last_template_s >= TEMPLATE_EACH_S
-        return len(state.faces) >= 2 and len(state.pad.start) < START_TEMPLATES and waited
-    if state.phase is Phase.CHALLENGE and r is not None:
-        return r.kind in DEPTH_KINDS and r.prompted and r.value >= NEAR_EXTREME and len(state.turned) < TURN_TEMPLATES
-    return state.phase is Phase.CHECKING and len(state.pad.end) < END_TEMPLATES
-
-
-def wants_bona_fide(state: State) -> bool:
-    """Whether the next frame's passive score is of use: near-frontal frames, ten a second."""
-    if state.sensor is not None:
-        return False
-    waited = state.last is None or state.last.frame.t_s - state.last_passive_s >= PASSIVE_EACH_S
-    r = state.recogniser
-    if state.phase is Phase.CHALLENGE and r is not None:
-        return waited and r.value < NEAR_EXTREME
-    return state.phase is Phase.CHECKING or (state.phase is Phase.POSITION and waited)
 
 
 def measures(state: State) -> SessionMeasures | None:
@@ -332,7 +311,7 @@ def _position(state: State, seen: Observation, now: float) -> Result:
         state = _from_the_start(state)
     passed = 0.0 if state.last_good_s is None else t_s - state.last_good_s
     state = replace(state, faces=(*state.faces, face)[-MAX_FACES:], good_s=state.good_s + passed, last_good_s=t_s)
-    state = _with_passive(_with_frontal(state, face, t_s, late=False), face, t_s, late=False)
+    state = with_passive(with_frontal(state, face, t_s, late=False), face, t_s, late=False)
     ready = (
         state.good_s >= POSITION_HOLD_S
         and len(state.faces) >= POSITION_MIN_FRAMES
@@ -352,9 +331,9 @@ def _from_the_start(state: State) -> State:
 
 
 def _start_sensor(state: State, seen: Observation, now: float) -> Result:
-    run = SensorRun(0, seen.frame.index, _sensitivity(seen))
+    run = SensorRun(0, seen.frame.index, sensitivity(seen))
     state, effects = _show(_logged(replace(state, sensor=run), "exposure", now), now)
-    return _ask_exposure(_with_sensor(state, seen), seen.frame.index, effects)
+    return _ask_exposure(with_sensor(state, seen), seen.frame.index, effects)
 
 
 def _ask_exposure(state: State, frame: int, effects: tuple[Effect, ...]) -> Result:
@@ -363,12 +342,6 @@ def _ask_exposure(state: State, frame: int, effects: tuple[Effect, ...]) -> Resu
     factor = _planned(state).exposures[index].factor
     asked = replace(state.pad, sensor=state.pad.sensor.with_asked(frame, factor))
     return replace(state, pad=asked), (SetExposure(factor), *effects)
-
-
-def _with_sensor(state: State, seen: Observation) -> State:
-    told, reference = _sensitivity(seen), None if state.sensor is None else state.sensor.reference
-    sample = SensorSample(seen.frame.index, seen.luma, told / reference if told and reference else None)
-    return replace(state, pad=replace(state.pad, sensor=state.pad.sensor.with_sample(sample)))
 
 
 def _sensor(state: State, seen: Observation, now: float) -> Result:
@@ -380,7 +353,7 @@ def _sensor(state: State, seen: Observation, now: float) -> Result:
         return state, (SetExposure(1.0), *effects)
     if usable_face(seen) is not None:
         state = replace(state, last_good_s=t_s)
-    state = _with_sensor(state, seen)
+    state = with_sensor(state, seen)
     passed = seen.frame.index - run.since_frame
     if run.index + 1 < len(exposures):
         if passed < exposures[run.index].frames:
@@ -399,11 +372,6 @@ def _sensor(state: State, seen: Observation, now: float) -> Result:
         return state, (SetExposure(1.0), *effects)
     state, effects = _start_challenge(state, now)
     return state, (SetExposure(1.0), *effects)
-
-
-def _sensitivity(seen: Observation) -> float | None:
-    frame = seen.frame
-    return None if frame.exposure_us is None else frame.exposure_us * (frame.gain or 1.0)
 
 
 # --- challenge --------------------------------------------------------------------------------------------------------
@@ -465,45 +433,18 @@ def _challenge(state: State, seen: Observation, now: float) -> Result:
     face = usable_face(seen)
     after = challenge.advance(r, face, t_s, base, mirrored=_begun(state).mirrored_sides)
     state = replace(state, recogniser=after, steady=state.steady.then(_hint(after, seen), t_s))
-    state = _with_rest(state, after, face, t_s)
+    state = with_rest(state, after, face, t_s)
     if after.prompt_s is not None and r.prompt_s is None:
         state = _logged(state, f"prompt {after.kind.name}", now)
     if face is not None:
-        state = _with_movement(state, after, face)
+        state = with_movement(state, after, face)
         if abs(after.value) < NEAR_EXTREME:
-            state = _with_passive(state, face, t_s, late=True)
+            state = with_passive(state, face, t_s, late=True)
     if after.stage is Stage.DONE:
         return _answered(state, after, now)
     if after.stage is Stage.FAILED:
         return _unanswered(state, after, now)
     return _show(state, now)
-
-
-def _with_rest(state: State, r: Recogniser, face: FaceSeen | None, t_s: float) -> State:
-    """Who holds still but never comes to the resting state that was measured has another one: it is measured anew."""
-    if r.stage is not Stage.SETTLE or r.calm_s is not None or face is None:
-        return replace(state, settling=()) if state.settling else state
-    settling = (*((at, f) for at, f in state.settling if t_s - at <= challenge.NEW_REST_S), (t_s, face))
-    if settling[-1][0] - settling[0][0] < 0.8 * challenge.NEW_REST_S:
-        return replace(state, settling=settling)
-    base = challenge.new_rest(tuple(f for _, f in settling))
-    return replace(state, settling=settling) if base is None else replace(state, settling=(), baseline=base)
-
-
-def _with_movement(state: State, r: Recogniser, face: FaceSeen) -> State:
-    """Remember what shows depth and identity: the points over the movement, the template near its extreme."""
-    if r.kind not in DEPTH_KINDS or not r.prompted:
-        return state
-    track = state.track
-    # An open mouth draws its corners in: it would pass for foreshortening.
-    if state.baseline is not None and abs(face.mouth_openness - state.baseline.mouth_openness) < MAX_MOUTH_CHANGE:
-        track = (*track, face.points)
-    if len(track) > MAX_TRACK:
-        track = (*track[:REST_FRAMES], *track[REST_FRAMES::2])
-    turned = state.turned
-    if face.template is not None and r.value >= NEAR_EXTREME and len(turned) < TURN_TEMPLATES and _fits(state, face):
-        turned = (*turned, face.template)
-    return replace(state, track=track, turned=turned)
 
 
 def _answered(state: State, r: Recogniser, now: float) -> Result:
@@ -588,44 +529,9 @@ def _checking(state: State, seen: Observation, now: float) -> Result:
     state = replace(state, checking_since_s=since, steady=state.steady.then(wanted, t_s))
     face = usable_face(seen)
     if face is not None and wanted is None:
-        state = _with_passive(_with_frontal(state, face, t_s, late=True), face, t_s, late=True)
+        state = with_passive(with_frontal(state, face, t_s, late=True), face, t_s, late=True)
     complete = len(state.pad.end) >= END_TEMPLATES and len(state.pad.passive_late) >= pad.MIN_PASSIVE_FRAMES
     return _conclude(state, None, now) if complete or t_s - since > CHECKING_TIMEOUT_S else _show(state, now)
-
-
-# --- gathering --------------------------------------------------------------------------------------------------------
-
-
-def _with_frontal(state: State, face: FaceSeen, t_s: float, *, late: bool) -> State:
-    """A good frontal template: for the comparison, and as one end of the identity's continuity."""
-    kept = state.pad.end if late else state.pad.start
-    room = len(kept) < (END_TEMPLATES if late else START_TEMPLATES)
-    if face.template is None or not room or not _fits(state, face):
-        return state
-    evidence = (
-        replace(state.pad, end=(*kept, face.template)) if late else replace(state.pad, start=(*kept, face.template))
-    )
-    quality = min(face.quality.sharpness / 100, 1.0) - abs(face.pose.yaw_deg) / 30
-    return replace(state, pad=evidence, probes=(*state.probes, Probe(face.template, quality)), last_template_s=t_s)
-
-
-def _fits(state: State, face: FaceSeen) -> bool:
-    """Whether a template can be compared with the reference at all."""
-    a, b = face.template, state.reference
-    if a is None or b is None or a.model != b.model or a.vector.shape != b.vector.shape:
-        return False
-    return bool(np.isfinite(a.vector).all())
-
-
-def _with_passive(state: State, face: FaceSeen, t_s: float, *, late: bool) -> State:
-    score = face.bona_fide
-    if score is None or not 0 <= score <= 1:
-        return state
-    if late:
-        evidence = replace(state.pad, passive_late=(*state.pad.passive_late, score)[-MAX_PASSIVE:])
-    else:
-        evidence = replace(state.pad, passive_early=(*state.pad.passive_early, score)[-MAX_PASSIVE:])
-    return replace(state, pad=evidence, last_passive_s=t_s)
 
 
 # --- conclusion -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.session import machine
+from edge.session import gathering, machine
 from edge.session.comparison import compare, mean_template
 from edge.session.decision import ChallengeKind, CheckOutcome, Outcome, Policy
 from edge.session.depth import turn_relief
@@ -250,8 +250,8 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self):
         s = self.state
-        assert len(s.faces) <= machine.MAX_FACES
-        assert len(s.track) <= machine.MAX_TRACK
+        assert len(s.faces) <= gathering.MAX_FACES
+        assert len(s.track) <= gathering.MAX_TRACK
         assert len(s.log) <= machine.MAX_LOG
 
     @invariant()
