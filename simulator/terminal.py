@@ -15,7 +15,8 @@ from typing import Any
 from edge.config import CameraSettings, Settings
 from edge.log import setup
 from edge.terminal import first_boot
-from edge.terminal.service import Terminal, open_identity, open_journal
+from edge.terminal.opening import open_identity, open_journal
+from edge.terminal.service import Terminal
 from edge.terminal.session import SessionReport
 from edge.terminal.sockets import inherited_sockets
 from edge.terminal.updating import open_vision

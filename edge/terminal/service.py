@@ -17,14 +17,11 @@ from __future__ import annotations
 import logging
 import queue
 import random
-import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from dataclasses import replace
 
 from edge.clock import Clock, SystemClock
 from edge.config import Settings
@@ -34,18 +31,15 @@ from edge.drivers.document import CardView
 from edge.drivers.order_code import read_code
 from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, StorageError, VouchError
 from edge.evidence import claims, messages
-from edge.evidence.journal import BootRecord, Envelope, Journal, Row
+from edge.evidence.journal import Journal, Row
 from edge.evidence.messages import Challenge
-from edge.evidence.signer import Signer, load_private_key, open_signer
-from edge.evidence.trust import Trust, open_trust
 from edge.ipc import Down, Inbound, LinkState
 from edge.log import Log, setup
 from edge.session import machine
 from edge.session.decision import Outcome, Policy, SessionResult
 from edge.session.machine import Phase, Screen
 from edge.terminal.alone import alone
-from edge.terminal.context import built_in_policy, policy_in_force, terminal_context
-from edge.terminal.desk import OrderDesk, Ordered, Party
+from edge.terminal.desk import OrderDesk, Party
 from edge.terminal.display import (
     CancelPressed,
     CannotPressed,
@@ -58,20 +52,23 @@ from edge.terminal.display import (
     Press,
     Preview,
     ScanPressed,
-    Service,
     StaffPressed,
     for_the_person,
 )
+from edge.terminal.in_service import InService
 from edge.terminal.kiosk import KioskServer
 from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.maintenance import Lent, Maintenance
+from edge.terminal.opening import Identity, open_identity, open_journal
+from edge.terminal.policies import Policies
 from edge.terminal.publisher import Publisher
+from edge.terminal.recorder import Recorder, Visit
 from edge.terminal.selftest import NOTHING, Author
 from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
 from edge.terminal.sockets import KIOSK, TECHNICIAN, inherited_sockets
 from edge.terminal.standing import Standing
 from edge.terminal.status import status_message
-from edge.terminal.texts import Language, consent_digest
+from edge.terminal.texts import Language
 from edge.terminal.updating import Updating, open_vision
 from edge.terminal.workbench import Nudge
 from edge.vision.pack import Pack
@@ -81,7 +78,6 @@ IDLE_FRAME_S = 0.5
 OUTCOME_SHOWN_S = 12.0  # time to read, and to note the reference number
 STATUS_EACH_S = 60.0
 _TICK_S = 0.1
-_PROBE_EACH_S = 5.0
 _INBOX_LIMIT = 64
 _FINISHED_SHOWN = 5
 _FEED_S = 2.0
@@ -94,15 +90,6 @@ _THROUGH = frozenset({Outcome.MATCH, Outcome.NO_MATCH, Outcome.LIVENESS_FAIL})
 
 
 Item = Inbound | Press | LinkState | Nudge
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The keys of this terminal and of its carrier."""
-
-    signer: Signer
-    portrait_key: EllipticCurvePrivateKey
-    carrier_keys: Trust
 
 
 def main(settings: Settings, *, verbose: bool = False) -> int:
@@ -125,27 +112,6 @@ def main(settings: Settings, *, verbose: bool = False) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: terminal.stop())
         return terminal.run(inherited=inherited_sockets())
-
-
-def open_identity(settings: Settings) -> Identity:
-    """SignerError or ConfigError where a key is missing, unreadable or of another kind."""
-    keys = settings.keys
-    return Identity(open_signer(keys), load_private_key(keys.portrait_key), open_trust(settings))
-
-
-def open_journal(settings: Settings) -> Journal | JournalError:
-    """The journal, or why it cannot be used: the terminal then runs out of service and says so, on page and status."""
-    try:
-        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        return JournalError(
-            f"{settings.state_dir} cannot be made: {exc.strerror}",
-            todo="check state_dir in terminal.toml, its permissions and the disk; then restart the terminal",
-        )
-    try:
-        return Journal.open(settings.journal_path, max_rows=settings.journal_max_rows)
-    except JournalError as exc:
-        return exc
 
 
 class Terminal:
@@ -190,23 +156,18 @@ class Terminal:
         self._log = Log("terminal")
         self._inbox: queue.Queue[Item] = queue.Queue(_INBOX_LIMIT)
         self._session: Session | None = None
-        self._ordered: Ordered | None = None  # of the session
-        self._clerk: bytes | None = None  # who answered for the staff-assisted path
-        self._language = Language(settings.kiosk.language)
-        self.display.change(language=self._language)
+        self._visit = Visit(Language(settings.kiosk.language))
+        self.display.change(language=self._visit.language)
         self._outcome_until_s: float | None = None
         self._link = LinkState.DOWN
         self._refused_messages = 0
         self._camera_at_s: float | None = None
         self._next_idle_frame_s = 0.0
-        self._next_probe_s = 0.0
         self._next_status_s = 0.0
         self._fed_at_s = float("-inf")
         self._stopping = False
         self._film_over = False
-        self._fault: str | None = None
-        self._boot: BootRecord | None = None
-        self._policy = built_in_policy()
+        self._policies = Policies(settings.keys.carrier_keys, identity.carrier_keys, pack)
         self._desk = OrderDesk(
             Party(bytes.fromhex(settings.terminal_id), identity.signer, identity.carrier_keys),
             journal=self._journal,
@@ -215,6 +176,9 @@ class Terminal:
             send=self._ask_carrier,
         )
         self._standing = Standing(settings.accepted_path)
+        self._recorder = Recorder(
+            settings, clock=clock, signer=identity.signer, pack=pack, standing=self._standing, journal=self._journal
+        )
         self.display.change(training=not self._standing.provisioned)
         self._link_server = LinkServer(
             settings.socket_path,
@@ -231,7 +195,7 @@ class Terminal:
         )
         self._maintenance = Maintenance(
             Lent(
-                author=Author(settings, clock, identity.signer, pack, lambda: self._policy),
+                author=Author(settings, clock, identity.signer, pack, lambda: self._policies.current),
                 source=source,
                 vision=vision,
                 journal=journal,
@@ -243,6 +207,9 @@ class Terminal:
             )
         )
         self.workbench = self._maintenance.workbench
+        self._in_service = InService(
+            self.display, notifier, clock, held=lambda: self.workbench.held, changed=self._tell_status
+        )
         self._tools = Tools(
             source=source,
             vision=vision,
@@ -258,14 +225,14 @@ class Terminal:
             self._out_of_service("journal", journal)
         else:
             self._open_records(journal)
-            self._desk.allow(self._policy.offline_tickets)
-        self._show_service()
+            self._desk.allow(self._policies.current.offline_tickets)
+        self._in_service.show()
 
     def _accepted(self, receipt: bytes) -> None:
         """Runs in the link server's thread."""
         if self._standing.accepted(receipt):
             self.display.change(training=False)
-            self._next_status_s = 0.0
+            self._tell_status()
 
     def press(self, item: Press) -> None:
         """What the person did on the page; any thread may call it."""
@@ -288,7 +255,9 @@ class Terminal:
         self._maintenance.start(given.get(TECHNICIAN, []))
         page.start()
         self._check_pack()
-        self._log.info("ready", kiosk_url=page.url, policy_version=self._policy.version, pending=self._pending())
+        self._log.info(
+            "ready", kiosk_url=page.url, policy_version=self._policies.current.version, pending=self._pending()
+        )
         self._notifier.ready("ready")
         try:
             return self._loop()
@@ -349,20 +318,21 @@ class Terminal:
         if updating is None:
             return False
         idle = self._session is None and not self._desk.busy and not self.workbench.wants_frames
-        updating.turn(self._clock.monotonic(), idle=idle, in_service=self._fault is None, policy=self._policy)
+        fault = self._in_service.fault
+        updating.turn(self._clock.monotonic(), idle=idle, in_service=fault is None, policy=self._policies.current)
         message = updating.new_policy() if idle else None
         if message is not None:
             self._take_release_policy(message)
-        return idle and updating.wants_restart and self._fault in (None, "pack")
+        return idle and updating.wants_restart and fault in (None, "pack")
 
     def _take_release_policy(self, message: bytes) -> None:
         """The policy of the release in force, unless the carrier has sent a newer one since."""
         try:
-            version = messages.parse_policy(message, self._identity.carrier_keys).version
+            follows = self._policies.follows(message)
         except EvidenceError as exc:
             self._refused("release-policy", exc)
             return
-        if version > self._policy.version:
+        if follows:
             self._take_policy(message)
 
     def _session_frame(self, session: Session) -> bool:
@@ -451,7 +421,7 @@ class Terminal:
             case Inbound(topic, _):
                 self._log.warning("message-ignored", topic=topic)
             case ConsentPressed(given, language):
-                self._language = language
+                self._visit = replace(self._visit, language=language)
                 self._react(machine.Consent(given))
             case CancelPressed():
                 self._react(machine.Cancel())
@@ -462,17 +432,17 @@ class Terminal:
             case HelpPressed(by_clerk):
                 self._react(machine.CallStaff(by_clerk))
             case StaffPressed(vouches, number):
-                self._clerk = claims.clerk_pseudonym(self._settings.site, number)
+                self._visit = replace(self._visit, clerk=claims.clerk_pseudonym(self._settings.site, number))
                 self._react(machine.StaffAnswer(vouches))
             case OrderPressed(order):
-                if self._session is None and self._fault is None:
+                if self._session is None and self._in_service.fault is None:
                     self._desk.begin(order)
             case ScanPressed(on):
                 self._take_scan(on)
             case LinkState():
                 self._take_link(item)
             case Nudge():
-                self._show_service()
+                self._in_service.show()
 
     def _react(self, event: machine.Event) -> None:
         if self._session is not None:
@@ -484,13 +454,13 @@ class Terminal:
             self._link = state
             self.display.change(link=state)
             self._desk.link(state)
-            self._next_status_s = 0.0
+            self._tell_status()
 
     def _take_scan(self, on: bool) -> None:
         if not on:
             self._desk.dismiss()
             self.preview.clear()
-        elif self._session is None and self._fault is None:
+        elif self._session is None and self._in_service.fault is None:
             self._desk.scan()
 
     def _take_challenge(self, payload: bytes) -> None:
@@ -500,27 +470,24 @@ class Terminal:
             self._refused("challenge", exc)
 
     def _take_policy(self, payload: bytes) -> None:
-        """1. Signature and form. 2. The version does not go back (the journal's rule too). 3. For the next session."""
+        """For the next session, see policies.py."""
         if self._journal is None:
             return
         try:
-            policy = messages.parse_policy(payload, self._identity.carrier_keys, version_floor=self._policy.version)
-            if policy.digest == self._policy.digest:  # signed anew, after a change of keys: nothing to do
+            if not self._policies.take(payload, self._journal):
                 return
-            self._pack.match_threshold(policy.match_fmr_ppm)
-            self._journal.store_policy(payload, policy.version)
         except (EvidenceError, PackError) as exc:
             self._refused("policy", exc)
             return
         except JournalError as exc:
             self._out_of_service("journal", exc)
             return
+        policy = self._policies.current
         self._log.info("policy-in-force", id=policy.id, version=policy.version)
-        self._policy = policy
         self._desk.allow(policy.offline_tickets)
-        self._next_status_s = 0.0
-        if self._fault == "pack":
-            self._in_service_again()
+        self._tell_status()
+        if self._in_service.fault == "pack":
+            self._in_service.begin_again()
 
     def _take_trust(self, payload: bytes) -> None:
         """The carrier changes its keys, see edge/evidence/trust.py."""
@@ -530,7 +497,7 @@ class Terminal:
             self._refused("key-set", exc)
             return
         self._log.info("key-set-in-force", version=record.version, keys=len(record.keys))
-        self._next_status_s = 0.0
+        self._tell_status()
 
     def _refused(self, what: str, exc: VouchError) -> None:
         self._refused_messages += 1
@@ -541,7 +508,8 @@ class Terminal:
         if self._outcome_until_s is not None and (now >= self._outcome_until_s or self._desk.somebody_waits):
             self._outcome_until_s = None
             self._show(Screen(Phase.IDLE))
-        if self._journal is None or self._fault is not None or self.workbench.held or self.workbench.occupied:
+        taken = self.workbench.held or self.workbench.occupied
+        if self._journal is None or self._in_service.fault is not None or taken:
             return
         ordered = self._desk.next()
         if ordered is None:
@@ -550,7 +518,7 @@ class Terminal:
         try:
             messages.check_live(challenge, self._clock)
             self._journal.probe_writable()
-            threshold = self._pack.match_threshold(self._policy.match_fmr_ppm)
+            threshold = self._policies.threshold
             self._journal.spend_nonce(challenge.nonce, challenge.session_id)
         except JournalError as exc:
             self._out_of_service("journal", exc)
@@ -558,23 +526,23 @@ class Terminal:
         except EvidenceError as exc:
             self._refused("challenge", exc)
             return
-        if challenge.policy is not None and challenge.policy.version > self._policy.version:
-            self._log.warning("policy-older-than-expected", ours=self._policy.version, theirs=challenge.policy.version)
+        policy = self._policies.current
+        if challenge.policy is not None and challenge.policy.version > policy.version:
+            self._log.warning("policy-older-than-expected", ours=policy.version, theirs=challenge.policy.version)
         if challenge.self_test:
-            self._ordered, self._clerk = None, None
-            self._store(NOTHING, challenge, self._policy)
+            self._visit = replace(self._visit, ordered=None, clerk=None)
+            self._store(NOTHING, challenge, policy)
             self._log.info("self-test-answered")
             self._link_server.wake()
             return
         self.workbench.session_begins()
-        self._log.info("session-begins", policy_version=self._policy.version, fresh=challenge.fresh)
-        self._language = Language(self._settings.kiosk.language)
-        self._ordered, self._clerk = ordered, None
+        self._log.info("session-begins", policy_version=policy.version, fresh=challenge.fresh)
+        self._visit = Visit(Language(self._settings.kiosk.language), ordered)
         self._desk.stop_scan()
         self._desk.show_tickets()
         self.display.change(order=ordered.order)
-        self._session = Session(self._tools, challenge, self._policy, threshold)
-        self._next_status_s = 0.0
+        self._session = Session(self._tools, challenge, policy, threshold)
+        self._tell_status()
 
     def _finish_if_over(self) -> None:
         """Steps 5 and 6: claims, signature, journal; then the page. What cannot be stored is never shown as done."""
@@ -592,7 +560,7 @@ class Terminal:
         self._source.set_exposure(1.0)
         self._show(Screen(Phase.DONE, outcome=outcome))
         self._outcome_until_s = self._clock.monotonic() + OUTCOME_SHOWN_S
-        self._next_status_s = 0.0
+        self._tell_status()
         self._link_server.wake()
         if report is not None:
             self._log.info(
@@ -603,31 +571,10 @@ class Terminal:
 
     def _store(self, result: SessionResult, challenge: Challenge, policy: Policy) -> int | None:
         """The result's counter in the journal; None where it could not be signed or stored."""
-        if self._journal is None or self._boot is None:
+        if self._recorder.boot is None:
             return None
-        arrived_s = challenge.deadline_s - challenge.ttl_s
-        context = terminal_context(
-            self._settings,
-            clock=self._clock,
-            boot=self._boot,
-            pack=self._pack,
-            policy=policy,
-            challenge=challenge,
-            challenge_age_s=self._clock.monotonic() - arrived_s,
-            consent_text_digest=consent_digest(self._language),
-            mode=self._standing.mode(hardware_key=self._identity.signer.hardware, self_test=challenge.self_test),
-            order_commitment=self._ordered.commitment if self._ordered else None,
-            clerk=self._clerk,
-        )
-        transcript = claims.transcript_hash(challenge.payload, result.steps)
-        cti = secrets.token_bytes(16)
-
-        def sealed(counter: int, previous: bytes) -> Envelope:
-            body = claims.build(result, context, cti=cti, counter=counter, previous=previous, transcript=transcript)
-            return Envelope(cti, messages.build_result(body, self._identity.signer))
-
         try:
-            row = self._journal.append(sealed)
+            stored = self._recorder.store(result, challenge, policy, self._visit)
         except JournalError as exc:
             self._out_of_service("journal", exc)
             return None
@@ -635,12 +582,12 @@ class Terminal:
             self._out_of_service("signer", exc)
             return None
         if not challenge.self_test:
-            self._show_finished(f"{cti[:2].hex()}-{cti[2:4].hex()}".upper(), result.outcome)
-        return row.counter
+            self._show_finished(stored.reference, result.outcome)
+        return stored.counter
 
     def _show_finished(self, reference: str, outcome: Outcome) -> None:
         """The reference for the person, and a line in the clerk's list."""
-        told, order = for_the_person(outcome), self._ordered.order if self._ordered else ""
+        told, order = for_the_person(outcome), self._visit.ordered.order if self._visit.ordered else ""
         finished = self.display.read()[1].finished
         if told is not None:
             finished = (Finished(reference, told, order), *finished)[:_FINISHED_SHOWN]
@@ -657,57 +604,41 @@ class Terminal:
     def _open_records(self, journal: Journal) -> None:
         """Count this start, and take the newest policy into force again: its signature is checked anew."""
         try:
-            self._boot = journal.boot()
-            self._policy = policy_in_force(journal, self._settings.keys.carrier_keys, self._identity.carrier_keys)
+            self._recorder.count_start(journal)
+            self._policies.recall(journal)
         except JournalError as exc:
             self._out_of_service("journal", exc)
         except EvidenceError as exc:
             self._refused("stored-policy", exc)
 
     def _out_of_service(self, fault: str, exc: VouchError) -> None:
-        if self._fault is None:
-            self._log.error("out-of-service", exc=exc, fault=fault)
-        self._fault = fault
+        self._in_service.end(fault, exc)
         self._desk.clear()
-        self._next_status_s = 0.0
-        self._next_probe_s = self._clock.monotonic() + _PROBE_EACH_S
-        self._show_service()
 
-    def _show_service(self) -> None:
-        """On the page and to the manager: a fault first, then a technician's word."""
-        fault = self._fault or ("technician" if self.workbench.held else None)
-        service = Service.READY if fault is None else Service.OUT_OF_SERVICE
-        if self.display.read()[1].fault != fault:
-            self._next_status_s = 0.0
-        self.display.change(service=service, fault=fault)
-        self._notifier.status("ready" if fault is None else f"out of service: {fault}")
+    def _tell_status(self) -> None:
+        """The carrier hears of it in this turn."""
+        self._next_status_s = 0.0
 
     def _keep_up(self, now: float) -> None:
         """Status messages, and whether a fault has gone."""
-        if self._fault == "journal" and self._journal is not None and now >= self._next_probe_s:
-            self._next_probe_s = now + _PROBE_EACH_S
+        service, journal = self._in_service, self._journal
+        if service.fault == "journal" and journal is not None and service.probe_is_due(now):
             try:
-                self._journal.probe_writable()
-                self._boot = self._journal.boot()
+                journal.probe_writable()
+                self._recorder.count_start(journal)
             except JournalError as exc:
                 self._log.debug("still-out-of-service", why=exc.message)
             else:
-                self._in_service_again()
+                service.begin_again()
         self._desk.tick(now)
         if now >= self._next_status_s:
             self._next_status_s = now + STATUS_EACH_S
             self._link_server.send_status(self._status(now))
 
-    def _in_service_again(self) -> None:
-        self._fault = None
-        self._log.info("in-service-again")
-        self._show_service()
-        self._next_status_s = 0.0
-
     def _check_pack(self) -> None:
         """A pack without a threshold for the policy in force cannot serve: one on trial is given up, else we say so."""
         try:
-            self._pack.match_threshold(self._policy.match_fmr_ppm)
+            self._policies.threshold  # noqa: B018 - whether there is one
         except PackError as exc:
             if self._updating is None or not self._updating.give_up(exc.message):
                 self._out_of_service("pack", exc)
@@ -718,9 +649,9 @@ class Terminal:
             state="out-of-service" if fault else "session" if self._session else "ready",
             fault=fault,
             pack=self._pack,
-            policy=self._policy,
+            policy=self._policies.current,
             pending=self._pending(),
-            boot=self._boot.count if self._boot else None,
+            boot=self._recorder.boot.count if self._recorder.boot else None,
             uptime_s=now,
             clock_synchronised=self._clock.is_synchronised(),
             link=self._link,

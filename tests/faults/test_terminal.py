@@ -21,7 +21,7 @@ from edge.ipc import Down, Inbound, Publish, Up
 from edge.session.decision import CheckOutcome, Outcome, Reason
 from edge.session.machine import Phase
 from edge.terminal.display import ConsentPressed, Service
-from edge.terminal.service import open_journal
+from edge.terminal.opening import open_journal
 from edge.terminal.texts import Language
 from simulator.observed import Actor
 from tests.evidence_samples import private_pem

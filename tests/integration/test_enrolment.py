@@ -122,7 +122,7 @@ def test_a_blank_terminal_comes_to_its_first_receipt_follows_its_carriers_keys_a
             assert first["trusted"] is True
             assert first["registration"] == "refused"
             assert counter.terminal._standing.mode(hardware_key=True, self_test=False) is Mode.PRODUCTION
-            assert counter.terminal._policy.version == 1
+            assert counter.terminal._policies.current.version == 1
 
             assert "version 2" in command("simulator.cli", "carrier", "rotate", "--keys", house.keys).stdout
             http = house.start_carrier()
@@ -136,7 +136,7 @@ def test_a_blank_terminal_comes_to_its_first_receipt_follows_its_carriers_keys_a
     assert house.stage() == "provisioned"
     with Counter(place, ObservedPerson(Actor())) as counter:
         assert counter.terminal._identity.carrier_keys.version == 2, "the change outlives a restart"
-        assert counter.terminal._policy.version == 1, "what was accepted under the former key stays accepted"
+        assert counter.terminal._policies.current.version == 1, "what was accepted under the former key stays accepted"
         with house.uplink():
             until(lambda: counter.terminal._pending() == 0, PATIENCE_S)
 

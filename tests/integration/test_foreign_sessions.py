@@ -21,7 +21,8 @@ from edge.ipc import Down, Inbound, Publish, Up
 from edge.session.decision import ChallengeKind, CheckOutcome, Outcome, Policy, Reason
 from edge.session.machine import Phase
 from edge.terminal.display import ConsentPressed
-from edge.terminal.service import Terminal, open_identity, open_journal
+from edge.terminal.opening import open_identity, open_journal
+from edge.terminal.service import Terminal
 from edge.terminal.texts import Language
 from edge.terminal.updating import open_vision
 from edge.updates.overview import look

@@ -20,8 +20,8 @@ from edge.evidence.claims import build, transcript_hash
 from edge.evidence.journal import Envelope, Journal
 from edge.log import setup
 from edge.terminal.link_server import Credentials, LinkServer
+from edge.terminal.opening import open_identity
 from edge.terminal.publisher import Publisher
-from edge.terminal.service import open_identity
 from tests import evidence_samples
 
 

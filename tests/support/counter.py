@@ -24,7 +24,8 @@ from edge.evidence.signer import KeyFile, load_private_key
 from edge.session.comparison import Template
 from edge.session.machine import Screen
 from edge.session.observation import FrameInfo, Observation
-from edge.terminal.service import Terminal, open_identity, open_journal
+from edge.terminal.opening import open_identity, open_journal
+from edge.terminal.service import Terminal
 from edge.vision.pack import Pack
 from edge.watchdog import Notifier
 from simulator.observed import Actor, observe, template_of

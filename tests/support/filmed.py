@@ -17,7 +17,8 @@ from edge.config import load
 from edge.drivers.camera import Frame
 from edge.log import setup
 from edge.session.observation import FrameInfo
-from edge.terminal.service import Terminal, open_identity, open_journal
+from edge.terminal.opening import open_identity, open_journal
+from edge.terminal.service import Terminal
 from edge.terminal.sockets import inherited_sockets
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
