@@ -124,7 +124,10 @@ def _add_technician(commands: Any) -> None:
     steps = commands.add_parser("technician", help="the technician's page").add_subparsers(
         required=True, metavar="STEP"
     )
-    pin = steps.add_parser("pin", help="set the PIN of the technician's page; asked for, or a line on standard input")
+    pin = steps.add_parser(
+        "pin",
+        help="set the technician's PIN: asked for, or lines on standard input (the old one first)",
+    )
     pin.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
     pin.set_defaults(run=_technician_pin)
 
@@ -132,9 +135,13 @@ def _add_technician(commands: Any) -> None:
 def _technician_pin(options: argparse.Namespace) -> int:
     from getpass import getpass
 
-    from edge.provisioning.pin import set_pin
+    from edge.provisioning.permission import check_pin
+    from edge.provisioning.pin import PIN_NAME, set_pin
 
-    state_dir = load(options.config).state_dir
+    settings = load(options.config)
+    state_dir = settings.state_dir
+    if settings.accepted_path.exists() and (state_dir / PIN_NAME).exists():
+        check_pin(state_dir)
     given = getpass("new PIN (6 to 12 digits): ") if sys.stdin.isatty() else sys.stdin.readline().strip()
     if sys.stdin.isatty() and getpass("again: ") != given:
         raise ProvisioningError("the two are not the same", todo="run it again; the old PIN stays")

@@ -20,6 +20,7 @@ def add(commands: Any) -> None:
     _add_init(steps)
     request = _step(steps, "request", "request", "show the request for the carrier: QR code and file")
     _add_showing(request)
+    _add_pin(request)
     install = _step(steps, "install", "install", "check and install the carrier's bundle")
     _add_bundle(install)
     _step(steps, "handover", "handover", "for systemd: do what the page at the first boot asks, on standard input")
@@ -30,9 +31,10 @@ def add(commands: Any) -> None:
         "renew", help="renew the TLS certificate: over the link, or by file after a long absence"
     )
     renew_steps = renew.add_subparsers(required=True, metavar="STEP")
-    _step(renew_steps, "now", "renew_now", "let the running uplink ask for a new certificate within a minute")
+    _add_pin(_step(renew_steps, "now", "renew_now", "let the running uplink ask for a new certificate within a minute"))
     by_file = _step(renew_steps, "request", "request", "show a request for the carrier: QR code and file")
     _add_showing(by_file)
+    _add_pin(by_file)
     again = _step(
         renew_steps, "install", "install", "check and install the carrier's bundle; within the grace without a code"
     )
@@ -40,6 +42,7 @@ def add(commands: Any) -> None:
     end = commands.add_parser("reset", help="destroy this terminal's keys, journal and settings")
     end.set_defaults(run=_later("end"))
     _add_dir(end)
+    _add_pin(end)
     end.add_argument("--out", type=Path, default=Path(), help="folder for the signed record of the end (%(default)s)")
     end.add_argument(
         "--confirm", metavar="DIGITS", help="the first 8 digits of the terminal's id, instead of typing them"
@@ -72,6 +75,12 @@ def _add_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", type=Path, default=DEFAULT_PATH.parent, help="folder of the identity (%(default)s)")
 
 
+def _add_pin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pin-file", type=Path, help="file with the technician's PIN, which a provisioned terminal asks for"
+    )
+
+
 def _add_showing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="also write the request to this file, for example on a stick")
     parser.add_argument("--png", type=Path, help="also write its QR code as a picture")
@@ -86,6 +95,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
         "--camera", metavar="SOURCE", help='instead: read QR codes; picamera2, v4l2:0 or "file:clip.mp4"'
     )
     parser.add_argument("--code", help="the one-time code, as the carrier told it to you")
+    _add_pin(parser)
 
 
 def _later(action: str) -> Callable[[argparse.Namespace], int]:

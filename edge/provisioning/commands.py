@@ -19,6 +19,7 @@ from edge.ipc import Up
 from edge.provisioning import identity, installation, qr, redo, reset, standing
 from edge.provisioning.enrolment import BUNDLE_LIMIT
 from edge.provisioning.identity import Asked
+from edge.provisioning.permission import require_pin
 from edge.provisioning.qr import Collector, Kind
 from edge.provisioning.standing import CertificateState, State
 
@@ -46,6 +47,7 @@ def init(options: argparse.Namespace) -> int:
 
 def request(options: argparse.Namespace) -> int:
     redo.resume(options.dir)
+    require_pin(options.dir, pin_file=options.pin_file)
     _show(options, identity.ask(options.dir))
     return 0
 
@@ -73,6 +75,7 @@ def _write(path: Path | None, data: bytes) -> None:
 
 def install(options: argparse.Namespace) -> int:
     identity.load_identity(options.dir)
+    require_pin(options.dir, pin_file=options.pin_file)
     path = installation.install(options.dir, _bundle(options), code=options.code)
     state = standing.inspect(options.dir, time.time())
     print(f"installed    settings in {path}")
@@ -174,6 +177,7 @@ def renew_now(options: argparse.Namespace) -> int:
 
     if not (options.dir / identity.SETTINGS).exists():
         raise ProvisioningError("this terminal is not enrolled", todo="run `vouch provision init` first")
+    require_pin(options.dir, pin_file=options.pin_file)
     durable.write(options.dir / "uplink" / WISH, b"", durable.PUBLIC)
     print("the uplink asks within a minute of being connected; `vouch provision status` shows the new end")
     return 0
@@ -184,6 +188,7 @@ def end(options: argparse.Namespace) -> int:
         print("the reset that was cut off is complete: this terminal is blank")
         return 0
     ahead = reset.prospect(options.dir)
+    require_pin(options.dir, pin_file=options.pin_file)
     print(f"This destroys the keys, journal and settings of terminal {ahead.terminal_id}. Nothing brings them back.")
     for objection in ahead.objections:
         print(f"  {objection}")
