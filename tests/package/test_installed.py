@@ -139,6 +139,8 @@ def test_the_commands_work_with_the_box_s_own_wheels(root: Root) -> None:
     shutil.copy(REPOSITORY / "models/bench.jpg", root.path / "root/face.jpg")
     assert root.run("vouch", "models", "verify").count("a first run are right") == 4
     assert root.run("vouch", "compare", "/root/face.jpg", "/root/face.jpg").startswith("same")
+    root.run("vouch", "doctor", "--target", "/root/target.pdf")
+    assert (root.path / "root/target.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_first_boot_makes_an_identity_that_each_process_can_read_for_itself(root: Root) -> None:
