@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +43,33 @@ def lines(report: Mapping[str, Any], language: str) -> list[str]:
 def export(report: Mapping[str, Any], place: Path) -> Path:
     """Write the report as JSON, and return where: into a folder under a name of its own, else as the file named.
 
-    ConfigError where it cannot be written; an existing file is never replaced.
+    ConfigError where it cannot be written: no half of it stays there. An existing file is never replaced.
     """
+    whole = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
     if place.is_dir():
         made = time.strftime("%Y%m%d-%H%M%S", time.gmtime(report.get("made_at_s")))
         place /= f"vouch-doctor-{str(report.get('terminal_id', 'unknown'))[:8]}-{made}.json"
     try:
-        with place.open("x", encoding="utf-8") as file:
-            json.dump(report, file, ensure_ascii=False, indent=1)
-            file.write("\n")
+        with place.open("x", encoding="utf-8") as file, _whole_or_gone(place):
+            file.write(whole)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as exc:
         raise ConfigError(
             f"{place} cannot be written: {exc.strerror}", todo="name a new file, or a folder such as the USB stick's"
         ) from exc
     return place
+
+
+@contextmanager
+def _whole_or_gone(place: Path) -> Iterator[None]:
+    """A stick that is full, or pulled out, in the middle."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            place.unlink()
+        raise
 
 
 def _padded(text: str, width: int) -> str:
