@@ -80,7 +80,9 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
     enrol.add_argument("request", type=Path, help="the file request.cose of the terminal")
     _add_carrier_files(enrol)
     enrol.add_argument("--site", help="name of the shop (default: as the request names it)")
-    enrol.add_argument("--out", type=Path, help="the bundle (default: TERMINAL.vouch beside the request)")
+    enrol.add_argument(
+        "--out", type=Path, help="the bundle, or a folder for it (default: TERMINAL.vouch beside the request)"
+    )
     enrol.add_argument("--png", type=Path, metavar="FOLDER", help="also as QR codes, part-01.png and so on")
     enrol.set_defaults(run=_carrier_enrol)
     rotate = steps.add_parser("rotate", help="a new signing key; terminals get the signed key set over the link")
@@ -223,7 +225,10 @@ def _carrier_enrol(options: argparse.Namespace) -> int:
     except OSError as exc:
         raise ConfigError(f"{options.request} cannot be read", todo="name the terminal's request.cose") from exc
     made = enrol(_carrier_settings(options), message, site=options.site)
-    out = options.out or options.request.with_name(f"{made.request.terminal_id.hex()}.vouch")
+    name = f"{made.request.terminal_id.hex()}.vouch"
+    out = options.out or options.request.with_name(name)
+    if out.is_dir():
+        out /= name
     try:
         out.write_bytes(made.bundle)
     except OSError as exc:

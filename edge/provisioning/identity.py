@@ -26,7 +26,7 @@ from edge.evidence.signer import Signer, Token, load_private_key, make_token_key
 from edge.evidence.trust import load_root
 from edge.provisioning import enrolment, keys, redo
 from edge.provisioning.enrolment import KeyStore, Purpose, Request
-from edge.provisioning.written import identity_text
+from edge.provisioning.written import DESK_STICK, identity_text
 
 SITE_LIMIT = 32  # as config.Settings.site
 IDENTITY = "identity.toml"
@@ -84,6 +84,8 @@ def create(
     durable.write(draft, text.encode(), durable.PUBLIC)
     with keys.opened(config.load_identity(draft).keys) as signer:
         keys.prove(signer)
+    if desk:
+        durable.make_folder(folder / DESK_STICK)
     durable.write(folder / IDENTITY, text.encode(), durable.PUBLIC)  # 4
     durable.remove(draft)
     return ask(folder, site=site)

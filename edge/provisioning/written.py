@@ -15,7 +15,8 @@ from edge.provisioning.enrolment import Bundle
 UPDATES_ROOT = "updates/root.json"
 # What a technician may have set before the enrolment, and the settings after it have too.
 _CARRIED = ("state_dir", "run_dir", "camera", "kiosk")
-_DESK = 'state_dir = "state"\nrun_dir = "run"\nsticks = "stick"\n'
+DESK_STICK = "stick"
+_DESK = f'state_dir = "state"\nrun_dir = "run"\nsticks = "{DESK_STICK}"\n'
 
 
 def identity_text(terminal_id: str, hardware_model: str, token: Token | None, *, desk: bool) -> str:

@@ -46,7 +46,7 @@ class Box:
         port = self.url.rpartition(":")[2]
         own = self.home / identity.IDENTITY
         own.write_text(own.read_text() + f'\n[kiosk]\nport = {port}\nlanguage = "{language}"\n')
-        self.stick.mkdir()
+        assert self.stick.is_dir()
         self._log = folder / "terminal.log"
 
     @contextmanager

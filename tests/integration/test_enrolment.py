@@ -14,7 +14,7 @@ import pytest
 
 from edge.config import load
 from edge.evidence.claims import Mode
-from edge.provisioning import qr
+from edge.provisioning import identity, qr
 from edge.vision.pack import Pack
 from simulator.broker import HOST, Broker, BrokerTls, mosquitto_path
 from simulator.carrier.pki import create_pki
@@ -191,3 +191,10 @@ def test_the_desk_answers_only_what_is_a_request_and_names_what_is_missing(house
         assert done.returncode == 2
         assert said in done.stderr
     assert HOST == "127.0.0.1"
+    asked = identity.create(tmp_path / "box", site="shop-3", root=house.pki.root, desk=True)
+    stick = tmp_path / "box" / "stick"
+    answered = command(
+        "simulator.cli", "carrier", "enrol", tmp_path / "box" / "request.cose", *house.files, "--out", stick
+    )
+    assert told(answered, "fingerprint") == asked.request.fingerprint
+    assert [path.stem for path in stick.iterdir()] == [asked.request.terminal_id.hex()]
