@@ -8,7 +8,7 @@ A session:
 2. The journal can be written, or no session starts.
 3. Its nonce is spent, on the disk, before anybody is asked anything.
 4. The person consents; the reference portrait is read; the rules run on frames (session.py).
-5. The result becomes claims, is signed and stored in one transaction (evidence/journal.py).
+5. The result becomes claims, is signed and stored in one transaction (recorder.py).
 6. Only then is the outcome shown, and the row goes up until the carrier's signed receipt.
 """
 
@@ -19,16 +19,14 @@ import queue
 import random
 import signal
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from edge.clock import Clock, SystemClock
 from edge.config import Settings
 from edge.drivers.board import BoardHealth, read_health
-from edge.drivers.camera import DetailSource, FrameSource, Image, open_source
+from edge.drivers.camera import FrameSource, Image, open_source
 from edge.drivers.document import CardView
-from edge.drivers.order_code import read_code
 from edge.errors import CameraError, EvidenceError, JournalError, PackError, SignerError, StorageError, VouchError
 from edge.evidence import claims, messages
 from edge.evidence.journal import Journal, Row
@@ -57,6 +55,7 @@ from edge.terminal.display import (
 )
 from edge.terminal.in_service import InService
 from edge.terminal.kiosk import KioskServer
+from edge.terminal.lens import IDLE_FRAME_S, TICK_S, Lens
 from edge.terminal.link_server import Credentials, LinkServer
 from edge.terminal.maintenance import Lent, Maintenance
 from edge.terminal.opening import Identity, open_identity, open_journal
@@ -64,7 +63,7 @@ from edge.terminal.policies import Policies
 from edge.terminal.publisher import Publisher
 from edge.terminal.recorder import Recorder, Visit
 from edge.terminal.selftest import NOTHING, Author
-from edge.terminal.session import Session, SessionReport, Tools, Vision, overwrite
+from edge.terminal.session import Session, SessionReport, Tools, Vision
 from edge.terminal.sockets import KIOSK, TECHNICIAN, inherited_sockets
 from edge.terminal.standing import Standing
 from edge.terminal.status import status_message
@@ -74,13 +73,10 @@ from edge.terminal.workbench import Nudge
 from edge.vision.pack import Pack
 from edge.watchdog import Notifier
 
-IDLE_FRAME_S = 0.5
 OUTCOME_SHOWN_S = 12.0  # time to read, and to note the reference number
 STATUS_EACH_S = 60.0
-_TICK_S = 0.1
 _INBOX_LIMIT = 64
 _FINISHED_SHOWN = 5
-_FEED_S = 2.0
 # Exit codes: systemd starts the process anew.
 _CAMERA_LOST = 1
 _KIOSK_LOST = 3
@@ -161,12 +157,9 @@ class Terminal:
         self._outcome_until_s: float | None = None
         self._link = LinkState.DOWN
         self._refused_messages = 0
-        self._camera_at_s: float | None = None
-        self._next_idle_frame_s = 0.0
+        self._lens = Lens(source, timeout_s=settings.camera.timeout_s, clock=clock, notifier=notifier)
         self._next_status_s = 0.0
-        self._fed_at_s = float("-inf")
         self._stopping = False
-        self._film_over = False
         self._policies = Policies(settings.keys.carrier_keys, identity.carrier_keys, pack)
         self._desk = OrderDesk(
             Party(bytes.fromhex(settings.terminal_id), identity.signer, identity.carrier_keys),
@@ -303,14 +296,23 @@ class Terminal:
             self._begin_if_waiting(now)
             if self._session is not None:
                 return True
-            return self._scan_frame() if self._desk.scanning else self._idle_frame(now)
+            if self._desk.scanning:
+                self._lens.for_order(self._desk, self.preview)
+                return True
+            return self._idle(now)
+        more = True
         if not session.wants_frames:
             session.react(machine.Tick())
-            more = self._idle_frame(now)
+            more = self._idle(now)
         else:
-            more = self._session_frame(session)
+            self._lens.in_session(session)
         self._finish_if_over()
         return more
+
+    def _idle(self, now: float) -> bool:
+        """False when nothing more will come: the camera is a file that has ended, and its results were released."""
+        look = self.workbench.frame if self._session is None and self.workbench.wants_frames else None
+        return self._lens.idle(now, look) or (self._lens.film_over and bool(self._pending()))
 
     def _follow_updates(self) -> bool:
         """Whether to end, so that the next start takes another pack: never while somebody is here or waits."""
@@ -335,73 +337,12 @@ class Terminal:
         if follows:
             self._take_policy(message)
 
-    def _session_frame(self, session: Session) -> bool:
-        """Everything between two frames is here: read, look, decide. False at the end of a video file."""
-        source, timeout_s = self._source, self._settings.camera.timeout_s
-        if session.reads_document and isinstance(source, DetailSource):
-            frame = source.read_detail(timeout_s)
-        else:
-            frame = source.read(timeout_s)
-        if frame is None:
-            # A file that ended: the rules' own time limits end the session, as they would for a person who left.
-            self._film_over = True
-            time.sleep(_TICK_S)
-            session.react(machine.Tick())
-            return True
-        session.frame(frame)
-        self._frame_done()
-        return True
-
-    def _idle_frame(self, now: float) -> bool:
-        """Without a session the camera is read now and then, to know that it lives; only a technician may look."""
-        wanted = self._session is None and self.workbench.wants_frames
-        if self._source.finite or (now < self._next_idle_frame_s and not wanted):
-            if self._source.finite:
-                self._feed(now)
-            return not self._film_over or bool(self._pending())
-        self._next_idle_frame_s = now + IDLE_FRAME_S
-        frame = self._source.read(self._settings.camera.timeout_s)
-        if frame is None:
-            return False
-        if wanted:
-            self.workbench.frame(frame)
-        overwrite(frame.image)
-        self._frame_done()
-        return True
-
-    def _scan_frame(self) -> bool:
-        """The clerk holds an order's QR code to the camera: nobody's face is looked for."""
-        frame = None if self._source.finite else self._source.read(self._settings.camera.timeout_s)
-        if frame is None:
-            self._desk.stop_scan()
-            return True
-        self.preview.offer(frame.image, mirrored=False)
-        code = read_code(frame.image)
-        overwrite(frame.image)
-        self._frame_done()
-        if code is not None:
-            self._desk.scanned(code)
-        if not self._desk.scanning:
-            self.preview.clear()
-        return True
-
-    def _frame_done(self) -> None:
-        now = self._clock.monotonic()
-        self._camera_at_s = now
-        self._feed(now)
-
-    def _feed(self, now: float) -> None:
-        """Only the thread that finished a frame tells the manager that we are alive."""
-        if now - self._fed_at_s >= _FEED_S:
-            self._fed_at_s = now
-            self._notifier.alive()
-
     def _take_inbox(self, now: float) -> None:
         """Everything that waits; without a session that needs frames, wait a little for something to come."""
         looks = self._desk.scanning or self.workbench.wants_frames
         busy = looks if self._session is None else self._session.wants_frames
-        longest_s = _TICK_S if self._session is not None or self._source.finite else IDLE_FRAME_S
-        timeout_s = min(longest_s, max(0.0, self._next_idle_frame_s - now)) if not self._source.finite else longest_s
+        longest_s = TICK_S if self._session is not None or self._lens.finite else IDLE_FRAME_S
+        timeout_s = longest_s if self._lens.finite else min(longest_s, self._lens.until_idle_s(now))
         try:
             item = self._inbox.get_nowait() if busy or timeout_s <= 0 else self._inbox.get(timeout=timeout_s)
             while True:
@@ -656,7 +597,7 @@ class Terminal:
             clock_synchronised=self._clock.is_synchronised(),
             link=self._link,
             refused_messages=self._refused_messages,
-            camera_age_s=None if self._camera_at_s is None else now - self._camera_at_s,
+            camera_age_s=self._lens.age_s(now),
             board=self._health(),
             tickets=self.display.read()[1].tickets,
             updates=self._updating.status(self._clock.utc()) if self._updating is not None else None,

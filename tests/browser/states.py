@@ -53,6 +53,22 @@ STATES: dict[str, dict[str, Any]] = {
     },
     "enrol-code": {"enrolment": replace(REQUEST, stage=EnrolStage.CODE)},
     "enrol-wrong-code": {"enrolment": replace(REQUEST, stage=EnrolStage.CODE, fault="wrong-code", tries_left=4)},
+    "enrol-not-installed": {
+        "enrolment": replace(
+            REQUEST,
+            stage=EnrolStage.CODE,
+            fault="not-installed",
+            detail="/etc/vouch/uplink/tls.crt cannot be written: No space left on device\n  what to do: free space, check the disk",
+        )
+    },
+    "enrol-not-checked": {
+        "enrolment": replace(
+            REQUEST,
+            stage=EnrolStage.ANSWER,
+            fault="not-installed",
+            detail="the carrier root /etc/vouch/root.pem cannot be read: No such file or directory\n  what to do: install the carrier's root.pem there",
+        )
+    },
     "enrol-installing": {"enrolment": replace(REQUEST, stage=EnrolStage.INSTALLING)},
     "enrol-installed": {"enrolment": replace(REQUEST, stage=EnrolStage.INSTALLED)},
     "idle": {"screen": Screen(Phase.IDLE)},

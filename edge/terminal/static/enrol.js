@@ -47,6 +47,7 @@ export class Enrol {
     $("parts").hidden = !(scene === "enrol-answer" && enrolment.total > 0);
     if (scene === "enrol-request") this.#request(w, enrolment);
     else clearInterval(this.#timer), (this.#shown = "");
+    say("answer-detail", scene === "enrol-answer" ? enrolment.detail : "");
     if (scene === "enrol-answer") this.#parts(w, enrolment);
     if (scene === "enrol-code") this.#code(w, enrolment, scene !== this.#scene);
     this.#scene = scene;
@@ -90,7 +91,7 @@ export class Enrol {
   #code(w, enrolment, entered) {
     const [title, note] = w.enrol.code;
     say("code-title", title);
-    say("code-note", note);
+    say("code-note", enrolment.detail ? "" : note);
     $("code-field").setAttribute("aria-label", w.enrol.codeLabel);
     const left = enrolment.fault === "wrong-code" ? ` ${w.enrol.left(enrolment.tries_left)}` : "";
     const trouble = this.trouble(w, { fault: enrolment.fault });

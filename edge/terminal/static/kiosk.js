@@ -128,7 +128,7 @@ function time(w, name) {
 
 function reference(w, name) {
   const box = $("reference");
-  const shown = name === "done" ? view.reference : name === "out" ? view.fault : name === "enrol-answer" ? view.enrolment.detail : null;
+  const shown = name === "done" ? view.reference : name === "out" ? view.fault : null;
   if (box.dataset.text === `${language} ${shown}`) return;
   box.dataset.text = `${language} ${shown}`;
   box.replaceChildren();
