@@ -13,9 +13,9 @@ import pytest
 
 from edge.provisioning import identity
 from simulator.broker import mosquitto_path
-from tests.faults.test_sandbox import files, setup
 from tests.support.enrolment import CODE, signed_bundle
 from tests.support.machine import Machine, booted, why_not
+from tests.support.sandbox import files, setup
 from tests.support.wires import Place, enrolled, until
 
 pytestmark = [
@@ -47,7 +47,7 @@ def test_a_sandboxed_terminal_hands_the_answer_over_and_goes_on_as_a_terminal(tm
     blank = tmp_path / "blank"
     asked = identity.create(blank, site="Shop 7", root=place.pki.root)
     (blank / "carrier").mkdir()
-    brought = files(place)
+    brought = files(place, 53)
     del brought["/etc/vouch/terminal.toml"]
     script = 'mkdir -p "$1/etc/vouch"\n' + setup(Place(blank / identity.SETTINGS, place.settings, place.pki))
     script += f'cp {blank}/request.cose "$1/etc/vouch/"\n'
