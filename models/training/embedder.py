@@ -423,9 +423,13 @@ def even_out(model: Embedder, maps: Tensor) -> None:
     about 1. Its direction stays the same. int8 has one step for all channels: those that vary little would be lost.
     """
     met = model.where(maps).flatten(1)
-    mean, deviation = met.mean(0), met.std(0).clamp(min=1e-6)
+    mean, deviation = met.mean(0), met.std(0)
+    # A channel that says the same of every face is put to rest: evened out, it would be noise alone.
+    alive = deviation > 1e-3 * deviation.median()
+    deviation[~alive] = float("inf")
     model.where.weight.div_(deviation.reshape(-1, 1, 1, 1))
     model.where.bias.sub_(mean).div_(deviation)
+    deviation[~alive] = 0
     model.project.bias.add_(model.project.weight.flatten(1) @ mean)
     model.project.weight.mul_(deviation.reshape(1, -1, 1, 1))
     length = model.project(model.where(maps)).norm(dim=1).mean()
@@ -512,7 +516,9 @@ def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], co
             answers.append(answer)
         even_out(model, maps=model.body[-TAIL:](torch.cat(maps[:8]).float()))
     tail = Tail(model).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(tail.parameters(), lr=1.0, weight_decay=0.02)
+    # Folded weights differ in size by orders of magnitude: each tensor moves by shares of its own.
+    sizes = [(part, max(float(part.detach().square().mean().sqrt()), 1e-6)) for part in tail.parameters()]
+    optimizer = torch.optim.AdamW([{"params": [part], "size": size} for part, size in sizes], weight_decay=0.0)
     losses, shuffled = [], np.random.default_rng(0)
     for index in range(rounds * count):
         if index % count == 0:
@@ -521,7 +527,7 @@ def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], co
         loss = loss_of(tail(maps[which].float()), answers[which])
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * rate_at(index / (rounds * count))
+            group["lr"] = 0.02 * group["size"] * rate_at(index / (rounds * count))
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())

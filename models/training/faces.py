@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 CHIP_PX = 128
 CROP_PX = 112
 PART = 10_000  # blends in one file
+DRAWN_FROM = 80_000  # seeds of people who are drawn nowhere else
 # The five points of the ArcFace template at 112 x 112: left eye, right eye, nose, left and right mouth corner, as seen
 # (Deng et al. 2019, insightface's `arcface_dst`).
 TEMPLATE_PX = np.array(
@@ -119,10 +120,10 @@ def _half_weights(model: Any, tensor: int) -> NDArray[np.float32]:
     return np.frombuffer(data, np.float16).astype(np.float32)
 
 
-def read_chips(folder: Path, aligner: Aligner) -> list[Image]:
-    """All faces below `folder` as chips: those of 128 px are aligned already, others are aligned here."""
+def read_chips(folder: Path, only: str, aligner: Aligner) -> list[Image]:
+    """All faces below `folder/only*` as chips: those of 128 px are aligned already, others are aligned here."""
     chips = []
-    for path in sorted(folder.rglob("*.jpg")):
+    for path in sorted(folder.glob(f"{only}*/**/*.jpg")):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             continue
@@ -130,6 +131,14 @@ def read_chips(folder: Path, aligner: Aligner) -> list[Image]:
         if chip is not None:
             chips.append(chip)
     return chips
+
+
+def draw_chips(count: int, aligner: Aligner) -> list[Image]:
+    """Faces of `count` drawn people before the simulated camera, two frames of each where the aligner finds them."""
+    from models.training.scenes import rendered_live
+
+    frames = (frame for seed in range(DRAWN_FROM, DRAWN_FROM + count) for frame, *_ in rendered_live(seed, 2))
+    return [chip for frame in frames if (chip := aligner.chip(frame[..., ::-1])) is not None]
 
 
 def blend(a: Image, b: Image, rng: np.random.Generator) -> Image:
@@ -148,12 +157,13 @@ def blend(a: Image, b: Image, rng: np.random.Generator) -> Image:
     )
 
 
-def build(data: Path, out: Path, blends: int, seed: int) -> None:
+def build(data: Path, out: Path, blends: int, seed: int, only: str = "", drawn: int = 0) -> None:
     """Writes the cache: the faces with the teacher's answers, then blends in parts, usable early."""
     out.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(data / "teachers/mobilefacenet_fp16.tflite")
     if not (out / "faces.npy").exists():
-        chips = np.stack(read_chips(data / "faces/train", Aligner(data / "teachers/yunet_n_320_320.onnx")))
+        aligner = Aligner(data / "teachers/yunet_n_320_320.onnx")
+        chips = np.stack(read_chips(data / "faces/train", only, aligner) + draw_chips(drawn, aligner))
         np.save(out / "faces.npy", chips[np.random.default_rng(seed).permutation(len(chips))])
     chips = np.load(out / "faces.npy", mmap_mode="r")
     if not (out / "faces.teacher.npy").exists():
@@ -188,9 +198,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".runs/faces"))
     parser.add_argument("--blends", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--only", default="", help="take the folders whose names begin so (extra-fairface: open licence)")
+    parser.add_argument("--drawn", type=int, default=0, help="and so many people of the simulator's")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    build(arguments.data, arguments.out, arguments.blends, arguments.seed)
+    build(arguments.data, arguments.out, arguments.blends, arguments.seed, arguments.only, arguments.drawn)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,20 @@ def test_a_tail_put_back_answers_as_the_tail_does() -> None:
     assert float(nn.functional.cosine_similarity(ours, theirs).min()) > 0.98
 
 
+def test_evening_out_keeps_the_answer_and_puts_a_dead_channel_to_rest() -> None:
+    model = embedder.Embedder().eval()
+    with torch.no_grad():
+        model.where.weight[5] = 0
+        maps = model.body(faces_and_noise((112, 112)))
+        before = model.project(model.where(maps)).flatten(1)
+        embedder.even_out(model, maps)
+        met = model.where(maps).flatten(1)
+        after = model.project(model.where(maps)).flatten(1)
+    assert float(nn.functional.cosine_similarity(before, after).min()) > 0.999
+    assert float(met.abs().max()) < 10
+    assert not met[:, 5].any()
+
+
 def test_muon_turns_a_step_into_one_of_even_length_in_every_direction() -> None:
     values = torch.linalg.svdvals(embedder._orthogonal(torch.randn(24, 60)))
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
