@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".runs/faces"))
     parser.add_argument("--blends", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--only", default="", help="take the folders whose names begin so (extra-fairface: open licence)")
+    parser.add_argument("--only", default="", help="folders whose names begin so (extra-fairface: open licence)")
     parser.add_argument("--drawn", type=int, default=0, help="and so many people of the simulator's")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
