@@ -67,6 +67,7 @@ def tpm(folder: Path) -> Iterator[TestToken]:
     port = _two_free_ports()
     here = f"port={port},bindaddr=127.0.0.1"
     command = [str(shutil.which("swtpm")), "socket", "--tpm2", "--tpmstate", f"dir={state}"]
+    command += ["--seccomp", "action=none"]  # its own filter, which an emulated processor cannot load
     command += ["--server", f"type=tcp,{here}", "--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"]
     child = Child([*command, "--flags", "not-need-init,startup-clear"], folder / "swtpm.log")
     try:
