@@ -58,7 +58,7 @@ def softhsm(folder: Path) -> Iterator[TestToken]:
 
 @contextlib.contextmanager
 def tpm(folder: Path) -> Iterator[TestToken]:
-    modules = sorted(Path("/usr/lib").glob("*/libtpm2_pkcs11.so.1"))
+    modules = sorted(Path("/usr/lib").glob("*/pkcs11/libtpm2_pkcs11.so"))
     if shutil.which("swtpm") is None or shutil.which("tpm2_ptool") is None or not modules:
         pytest.skip("swtpm, libtpm2-pkcs11-1 or libtpm2-pkcs11-tools is not installed")
     state, store = folder / "tpm", folder / "store"
