@@ -34,7 +34,7 @@ EXPOSURE_FRAMES = (2, 3)  # from one step to the next
 
 # A movement counts as full from here, relative to the person's own resting state.
 FULL_TURN_DEG = 20.0  # depth from parallax needs 20 to 25 degrees
-FULL_LOOK_UP_DEG = 14.0
+FULL_LOOK_UP_DEG = 12.0  # read: landmark models see about 0.7 of a head's pitch
 # Lips 6 mm apart. In a full dark beard the landmarks see 0.2 of a mouth that stands wide open; without one 0.45 and
 # more, on the real clip 1.2. Supple masks, which follow the jaw in part, have 0.3 to 0.6; asking for 0.4 where no beard
 # hides the lips was tried, and let them pass as well. Lips that move beside another movement stay under OTHER_MOUTH.

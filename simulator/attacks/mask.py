@@ -21,12 +21,13 @@ Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
 # What a mould takes over; hair, ears, neck, eyes and clothes stay the wearer's.
 _MOULDED = (
-    *("cheek_width", "jaw_width", "jaw_taper", "chin_length", "chin_size", "chin_cleft", "forehead_slope", "cheekbone"),
-    *("cheek_fullness", "temple", "eye_distance", "eye_width", "eye_height", "eye_tilt_deg", "eye_depth", "eye_level"),
-    *("lid_crease", "lid_hood", "eye_bag", "brow_height", "brow_ridge", "brow_arch", "brow_tilt", "brow_thickness"),
-    *("brow_length", "brow_density", "brow_gap", "nose_length", "nose_width", "nose_projection", "bridge_height"),
-    *("bridge_width", "nose_hump", "tip_size", "tip_lift", "alar_flare", "mouth_width", "mouth_level", "upper_lip"),
-    *("lower_lip", "cupid_bow", "mouth_curve", "philtrum", "muzzle"),
+    *("cheek_width", "jaw_width", "jaw_taper", "chin_length", "chin_size", "chin_cleft", "forehead_slope"),
+    *("cheekbone", "cheek_fullness", "temple", "eye_distance", "eye_width", "eye_height", "eye_tilt_deg"),
+    *("eye_depth", "eye_level", "lid_crease", "lid_hood", "lid_peak", "lid_round", "lower_lid", "socket", "eye_bag"),
+    *("brow_height", "brow_ridge", "brow_arch", "brow_tilt", "brow_thickness", "brow_length", "brow_density"),
+    *("brow_body", "brow_shade", "brow_gap", "nose_length", "nose_width", "nose_projection", "bridge_height"),
+    *("bridge_width", "nose_hump", "tip_size", "tip_lift", "alar_flare", "nostril", "mouth_width", "mouth_level"),
+    *("upper_lip", "lower_lip", "cupid_bow", "mouth_curve", "philtrum", "muzzle"),
 )
 
 
@@ -102,6 +103,8 @@ def _mould(holder: Identity, wearer: Identity, mask: Mask) -> Identity:
         **{name: between(name) for name in _MOULDED},
         # A mask must go over the head beneath it: it is a little wider.
         skull_width=max(wearer.skull_width, between("skull_width")) + 0.01,
+        relief=holder.relief,
+        shades=holder.shades,
         skin=holder.skin,
         lip_colour=holder.lip_colour,
         redness=holder.redness * mask.mottle,

@@ -68,7 +68,7 @@ def _nose_points(who: Identity) -> list[tuple[float, float]]:
     middle = [(0.0, y) for y in ridge]
     return [
         *middle, (0.0, tip_y - 0.45), (0.0, base_y - 0.1),
-        (-1.35 * wing, base_y + 0.75), (1.35 * wing, base_y + 0.75),
+        (-1.45 * wing, base_y + 0.7), (1.45 * wing, base_y + 0.7),
         (-wing - 0.75, base_y + 1.65), (wing + 0.75, base_y + 1.65),
     ]  # fmt: skip
 

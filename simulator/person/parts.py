@@ -268,7 +268,9 @@ def _glasses(who: Identity, skin: Skin) -> Part:
     pieces: list[Array] = []
     size = who.glasses_size
     level = who.eye_level - 0.25
-    front_z = 8.75 + 0.3 * who.bridge_height
+    x, y, z = np.moveaxis(skin.rest, -1, 0)
+    behind = (np.abs(x) > 1.2) & (np.abs(x) < 5.2 * size) & (np.abs(y - level) < 1.9 * size)
+    front_z = float((z + 0.10 * np.abs(np.abs(x) - 1.0))[behind].max()) + 0.25  # rims rest before brows and cheeks
     t = np.linspace(0, 2 * np.pi, 33)
     for side in (-1, 1):
         cx = side * 3.35 * (0.5 + 0.5 * size)

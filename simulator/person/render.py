@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -14,14 +14,14 @@ from simulator.person.identity import HairStyle, Identity, draw_identity
 from simulator.person.landmarks import landmark_vertices
 from simulator.person.light import Light
 from simulator.person.parts import build_parts, eye_uv
-from simulator.person.shape import EYE_RADIUS_CM, Morph, Skin, build_skin
+from simulator.person.shape import EYE_RADIUS_CM, Morph, Skin, adult_heights, build_skin
 from simulator.person.skin import ATLAS_PX, hairness, paint, region
 from simulator.raster import FAR_CM, FOCAL_PER_HEIGHT, Canvas, project, rasterise, rotation, sample
 
 Image = NDArray[np.uint8]
 Array = NDArray[Any]  # float; numpy arithmetic loses the width
 
-NECK_PIVOT = np.array([0.0, -9.0, -1.5], np.float32)
+NECK_PIVOT = np.array([0.0, -8.0, -1.5], np.float32)
 GAMMA = 2.2
 
 
@@ -77,7 +77,9 @@ class Person:
         self.parts = parts
         self.start = dict(zip(parts, starts[:-1].tolist(), strict=True))
         group = list(parts.values())
-        self.positions: Array = np.concatenate([skin.positions[drawn], *[p.positions for p in group]])
+        modelled: Array = np.concatenate([skin.positions[drawn], *[p.positions for p in group]])
+        self.morphs = tuple(_settled(morph, modelled) for morph in self.morphs)
+        self.positions = adult_heights(modelled)
         self.normals: Array = np.concatenate([skin.normals[drawn], *[p.normals for p in group]])
         self.occlusion: Array = np.concatenate([skin.occlusion[drawn], *[p.occlusion for p in group]])
         skin_gloss = np.full(len(drawn), 0.45 * who.gloss, np.float32)
@@ -107,6 +109,13 @@ def _compact(morph: Morph, place: NDArray[np.int64]) -> Morph:
         np.ascontiguousarray(morph.normals[:, kept]),
         np.ascontiguousarray(morph.occlusion[:, kept]),
     )
+
+
+def _settled(morph: Morph, modelled: Array) -> Morph:
+    """The movement as it is after the vertices were brought to adult heights."""
+    rest = modelled[morph.vertices]
+    moved = adult_heights(rest + morph.positions) - adult_heights(rest)
+    return replace(morph, positions=np.ascontiguousarray(moved, np.float32))
 
 
 def _bare(who: Identity, skin: Skin) -> NDArray[np.int32]:
@@ -311,7 +320,7 @@ def _glints(person: Person, state: PersonState, scene: Array, depth: Array, ligh
     towards, colour = max(light.sources, key=lambda source: float(np.mean(source[1])))
     place = np.asarray([state.x_cm, state.y_cm, -state.distance_cm])
     turn = rotation(state.yaw_deg, state.pitch_deg, state.roll_deg)
-    for centre in (person.skin.eye_centres - NECK_PIVOT) @ turn.T + NECK_PIVOT + place:
+    for centre in (adult_heights(person.skin.eye_centres) - NECK_PIVOT) @ turn.T + NECK_PIVOT + place:
         half = np.asarray(towards) / np.linalg.norm(towards) - centre / np.linalg.norm(centre)
         point = centre + EYE_RADIUS_CM * half / np.linalg.norm(half)
         x, y = project(point[None], (width, height), focal)[0]

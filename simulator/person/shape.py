@@ -25,6 +25,7 @@ EYE_STRETCH = 1.3  # the ball is drawn as an ellipsoid, so that it fills the cor
 OPENNESS_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 MOUTH_LEVELS = (0.0, 0.35, 0.7, 1.0)
 _DENSE_ROWS = 6  # on either side of a slit
+_LIFT_SHARE, _LIFT_FROM_Y, _LIFT_TO_Y = 0.22, -1.0, -7.5  # see adult_heights
 JAW_ANGLE_DEG = 23.0  # of a wide open mouth: lips some 28 mm apart
 JAW_HINGE = np.array([0.0, -1.6, 1.2])
 
@@ -83,6 +84,18 @@ class Skin:
     lids: tuple[NDArray[np.int64], NDArray[np.int64]]  # per eye [2, E]: upper and lower margin, picture left to right
 
 
+def adult_heights(points: Array) -> Array:
+    """`points` [..., 3] of the model brought to adult heights below the eyes, for the whole head and body.
+
+    Nose and mouth are modelled in a frame that is longer than a face: the base of the nose 5.45 cm under the pupils,
+    the seam of the lips 7.65, the chin 11.9. Adults have about 4.5, 6.3 and 10.5 (Farkas 1994, from the nasion; the
+    mean shape of edge/session/face_shape.py has 4.5, 6.3 and 10.5). Detectors look for a mouth where people have one.
+    """
+    out = np.array(points)
+    out[..., 1] += _LIFT_SHARE * np.clip(_LIFT_FROM_Y - points[..., 1], 0, _LIFT_FROM_Y - _LIFT_TO_Y)
+    return out
+
+
 def build_skin(who: Identity) -> Skin:
     """The head of `who`: about 24,000 vertices."""
     head = _Head(who)
@@ -98,8 +111,8 @@ def eye_fissure(who: Identity, side: int, x: NDArray[np.floating]) -> tuple[Arra
     s = side * (x - centre_x) / who.eye_width
     axis = centre_y + np.tan(np.deg2rad(who.eye_tilt_deg + side * who.asymmetry[2])) * side * (x - centre_x)
     inside = np.clip(1 - s**2, 0, None)
-    upper_shape = inside**0.68 * (1 - 0.16 * s * (1 - 0.5 * who.lid_hood))
-    lower_shape = inside**0.78 * (1 + 0.22 * s)
+    upper_shape = inside ** (0.68 - who.lid_round) * (1 - (0.16 + who.lid_peak) * s * (1 - 0.5 * who.lid_hood))
+    lower_shape = inside**0.78 * (1 + (0.22 + who.lower_lid) * s)
     height = who.eye_height * (1 + 0.05 * side * who.asymmetry[3])
     return axis + 0.60 * height * upper_shape, axis - 0.42 * height * lower_shape, axis - 0.27 * lower_shape, s
 
@@ -164,7 +177,7 @@ class _Head:
         y0, front, width, back, rise = (profile[:, i : i + 1] for i in range(5))
         front, width, back = (np.maximum(v, 0.0) for v in (front, width, back))
         sine, cosine = np.sin(self.theta)[None], np.cos(self.theta)[None]
-        flat = 2.25
+        flat = 2.5
         depth_front = np.clip(1 - np.abs(sine) ** flat, 0, None) ** (1 / flat)
         x = width * sine
         z = np.where(cosine >= 0, front * depth_front, back * cosine)
@@ -441,6 +454,9 @@ def face_relief(who: Identity, x: Array, y: Array) -> NDArray[np.float64]:
     z += (0.45 + 0.55 * who.chin_size) * bump(0.0, chin_y, 1.5, 1.15)
     z -= who.chin_cleft * 0.35 * bump(0.0, chin_y - 0.2, 0.25, 0.7)
     z -= 0.16 * bump(who.mouth_width + 0.1, mouth_y - 0.05, 0.4, 0.45)
+    for bump_x, bump_y, reach, height in who.relief:
+        calm = 0.35 if abs(bump_y - level) < 1.2 else 1.0  # lids must still close over the eye
+        z += calm * height * bump(bump_x, bump_y, reach, reach)
     return z + _nose(who, x, y)
 
 

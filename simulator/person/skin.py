@@ -95,15 +95,22 @@ def paint_skin(who: Identity, skin: Skin, rng: np.random.Generator) -> Array:
 def _complexion(who: Identity, x: Array, y: Array, front: Array, rng: np.random.Generator) -> Array:
     height, width = x.shape
     side = np.abs(x)
-    m = 1.0 + 0.030 * who.skin_mottle * noise(rng, height, width, 60) + 0.020 * noise(rng, height, width, 18)
+    m = (
+        1.0
+        + 0.055 * who.skin_mottle * noise(rng, height, width, 60)
+        + 0.030 * who.skin_mottle * noise(rng, height, width, 18)
+    )
     m += 0.022 * noise(rng, height, width, 5) + 0.028 * noise(rng, height, width, 1.7)  # pores
     red = 0.8 * _blob(side, y, 4.2, -3.4, 1.9, 1.6) + 0.75 * _blob(side, y, 0, -4.5, 1.3, 0.9)
     red += 0.35 * _blob(side, y, 0, -10.4, 1.6, 1.0) + 0.25 * noise(rng, height, width, 45) * front
     red = np.clip(red * who.redness * front, -0.3, 1.2)
     pale = 0.6 * _blob(side, y, 0, 5.0, 4.0, 2.0)
+    for place_x, place_y, reach, amount in who.shades:
+        m = m + amount * _blob(side, y, place_x, place_y, reach, reach) * front
     out = np.stack([m - 0.10 * red, m - 0.13 * red, m + 0.035 * red + 0.01 * pale], axis=-1)
     tired = who.eye_bag * 0.22 * _blob(side, y, who.eye_distance - 0.2, who.eye_level - 1.05, 1.3, 0.55) * front
-    socket = 0.14 * _blob(side, y, 1.75, who.eye_level + 0.1, 0.7, 0.9) * front
+    socket = 0.5 * _blob(side, y, 1.75, who.eye_level + 0.1, 0.7, 0.9) * front
+    socket = who.socket * np.maximum(socket, _blob(side, y, who.eye_distance, who.eye_level + 0.7, 1.7, 0.8) * front)
     return (out * (1 - (tired + socket)[..., None] * np.asarray([0.8, 1.0, 0.85], np.float32))).astype(np.float32)
 
 
@@ -123,7 +130,7 @@ def _wrinkles(who: Identity, albedo: Array, x: Array, y: Array, front: Array) ->
     t = np.clip((-4.9 - y) / 2.8, 0, 1)
     fold = np.exp(-(((side - 1.98 - 1.25 * t) / 0.14) ** 2)) * _step(-y, 4.7, 5.2) * _step(y, -8.4, -7.6)
     dark = dark * age + fold * (0.12 + 0.75 * who.age) * 0.8
-    albedo *= 1 - np.clip(0.33 * dark * front, 0, 0.5)[..., None] * np.asarray([1.0, 1.0, 0.85], np.float32)
+    albedo *= 1 - np.clip(0.5 * dark * front, 0, 0.6)[..., None] * np.asarray([1.0, 1.0, 0.85], np.float32)
 
 
 def _lids(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: np.random.Generator) -> None:
@@ -134,7 +141,7 @@ def _lids(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: n
         d = y - closed - who.eye_level
         inside = np.clip(1.08 - s**2, 0, 1) ** 0.6 * front
         shade = 0.16 * np.exp(-(((d - 0.45) / 0.5) ** 2)) * inside
-        crease = (0.08 + 0.14 * who.lid_crease) * np.exp(-(((d - 0.93 - 0.02 * s) / 0.075) ** 2)) * inside
+        crease = (0.02 + 0.32 * who.lid_crease) * np.exp(-(((d - 0.93 - 0.02 * s) / 0.075) ** 2)) * inside
         if makeup:
             shade = shade * 2.5
         albedo *= 1 - np.clip(shade + crease, 0, 0.75)[..., None] * np.asarray([0.8, 0.95, 0.8], np.float32)
@@ -171,7 +178,10 @@ def _nostrils(who: Identity, albedo: Array, x: Array, y: Array, front: Array) ->
     base_y = -5.45 * who.nose_length + 0.15 * who.tip_lift
     side = np.abs(x)
     hole = np.exp(
-        -((np.abs((side - 0.66 * who.nose_width) / 0.36) ** 2.5) + (np.abs((y - base_y - 0.13) / 0.2) ** 2.5))
+        -(
+            (np.abs((side - 0.66 * who.nose_width) / (0.36 * who.nostril)) ** 2.5)
+            + (np.abs((y - base_y - 0.13) / (0.2 * who.nostril)) ** 2.5)
+        )
     )
     wing_x, wing_y = 1.28 * who.nose_width, base_y + 0.62
     crease = np.exp(-(((side - wing_x - 0.52) / 0.16) ** 2) - (((y - wing_y + 0.05) / 0.55) ** 2))
@@ -228,7 +238,7 @@ def _beard(who: Identity, albedo: Array, x: Array, y: Array, z: Array, front: Ar
 def _brows(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: np.random.Generator) -> None:
     height, width = x.shape
     strands = noise(rng, height, width, 3.0, 2.0) * 0.5 + noise(rng, height, width, 7.0, 2.4) * 0.5
-    colour = _hair_albedo(who, noise(rng, height, width, 6, 3)) * 0.75
+    colour = _hair_albedo(who, noise(rng, height, width, 6, 3)) * who.brow_shade
     for side in (-1, 1):
         inner = who.brow_gap + 0.05 * side * who.asymmetry[7]
         length = 4.25 * who.brow_length
@@ -237,7 +247,9 @@ def _brows(who: Identity, albedo: Array, x: Array, y: Array, front: Array, rng: 
         drop = -1.15 * np.clip(t - 0.62, 0, 1) ** 1.5
         centre = who.eye_level + who.brow_height + rise + drop + 0.04 * side * who.asymmetry[6]
         thick = (
-            who.brow_thickness * (0.62 + 0.5 * np.clip(1 - np.abs(t - 0.28) / 0.75, 0, 1)) * _step(1.04 - t, 0, 0.55)
+            who.brow_thickness
+            * (0.62 + 0.5 * np.clip(1 - np.abs(t - who.brow_body) / 0.75, 0, 1))
+            * _step(1.04 - t, 0, 0.55)
         )
         d = (y - centre) / np.maximum(thick, 0.03)
         edge = 0.28 * strands
