@@ -161,19 +161,19 @@ def draw_identity(seed: int) -> Identity:
     eye_size = around(0.0, 1.0)
     return Identity(
         seed=seed,
-        skull_width=around(1.0 + 0.01 * m, 0.042),
+        skull_width=around(1.0 + 0.01 * m, 0.03),
         skull_height=around(1.0 + 0.005 * m, 0.035),
         skull_depth=around(1.0, 0.04),
         cheek_width=around(1.0, 0.032),
-        jaw_width=around(1.0 + 0.035 * m, 0.07),
-        jaw_taper=around(0.0 + 0.1 * m, 0.5),
+        jaw_width=around(1.02 + 0.035 * m, 0.042),
+        jaw_taper=around(-0.15 + 0.1 * m, 0.33),
         chin_length=around(0.1 + 0.2 * m, 0.40),
         chin_size=around(0.5 + 0.12 * m, 0.28),
         chin_cleft=max(0.0, around(-0.1, 0.2)),
         forehead_slope=around(0.2 * m, 0.5),
         cheekbone=around(0.42, 0.22),
-        cheek_fullness=around(0.15 - 0.35 * age, 0.33),
-        temple=around(0.35 + 0.3 * age, 0.25),
+        cheek_fullness=around(0.25 - 0.35 * age, 0.24),
+        temple=around(0.35 + 0.3 * age, 0.2),
         eye_distance=around(3.15, 0.19),
         eye_width=1.42 + 0.1 * eye_size,
         eye_height=float(np.clip(around(1.0, 0.17) + 0.06 * eye_size, 0.74, 1.4)),
@@ -219,7 +219,7 @@ def draw_identity(seed: int) -> Identity:
         muzzle=around(0.55, 0.17),
         ear_size=around(1.0 + 0.05 * m + 0.05 * age, 0.09),
         ear_flare=float(np.clip(around(22.0, 11.0), 4, 50)),
-        neck_width=around(1.0 + 0.09 * m, 0.07),
+        neck_width=around(0.94 + 0.08 * m, 0.04),
         shoulder_width=around(1.0 + 0.07 * m, 0.06),
         skin=skin,
         redness=float(np.clip(around(0.5, 0.3), 0, 1.2)),
@@ -274,7 +274,7 @@ def _skin_colour(tone: float, rng: np.random.Generator) -> tuple[float, float, f
     )
     at = tone * (len(scale) - 1)
     rgb = np.array([np.interp(at, np.arange(len(scale)), scale[:, c]) for c in range(3)])
-    rgb = np.clip(rgb * (1 + rng.normal(0, 0.045, 3)), 20, 250) / 255
+    rgb = np.clip(rgb * (1 + rng.normal(0, 0.03, 3)), 20, 250) / 255
     return _triple(rgb[::-1] ** 2.2)
 
 
