@@ -45,10 +45,12 @@ MIN_TRACK_FRAMES = 6
 MIN_TURNED_FRAMES = 3
 MIN_TURN_SINE = 0.26  # 15 degrees
 MIN_DEPARTURE = 0.08  # face units
+MESH_DEPTH = 1.3  # reliefs are told in heads as flat as landmark models see them; the mean face is so much deeper
 
 
 def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN_TURN_SINE) -> float | None:
-    """Relief in mean heads: 1 the mean face's, 0 a flat or a smoothly bent sheet. None: moved too little or too short.
+    """Relief in mean heads: 1 the mean face's as landmark models see it, 0 a flat or a smoothly bent sheet. None:
+    moved too little or too short.
 
     `track`: the points (138, 2) of the frames of one movement, the first at rest; `min_sine` of the least turn.
 
@@ -117,4 +119,4 @@ def _with_one(points: Array) -> Array:
 @cache
 def _mean_head() -> Array:
     """Depth of the mean face's points [138], towards the camera, face units."""
-    return -np.asarray(FACE_SHAPE, np.float64)[:, 2] / 1000
+    return -np.asarray(FACE_SHAPE, np.float64)[:, 2] / 1000 / MESH_DEPTH
