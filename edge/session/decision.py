@@ -92,7 +92,7 @@ class Policy:
     exposure_required: bool = False
     offline_tickets: int = 0
     # What pad.py measures against; its docstrings say what each number was found by.
-    flat_relief_max_permille: int = 200  # a movement of less relief that was no answer shows a picture
+    flat_relief_max_permille: int = 150  # a movement of less relief that was no answer shows a picture
     turned_likeness_permille: int = 850  # share of the continuity's minimum that a turned face must reach
     sensor_delay_min_frames: int = 2  # from the asking to the first frame with another exposure
     sensor_delay_max_frames: int = 6

@@ -45,12 +45,10 @@ MIN_TRACK_FRAMES = 6
 MIN_TURNED_FRAMES = 3
 MIN_TURN_SINE = 0.26  # 15 degrees
 MIN_DEPARTURE = 0.08  # face units
-MESH_DEPTH = 1.3  # reliefs are told in heads as flat as landmark models see them; the mean face is so much deeper
 
 
 def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN_TURN_SINE) -> float | None:
-    """Relief in mean heads: 1 the mean face's as landmark models see it, 0 a flat or a smoothly bent sheet. None:
-    moved too little or too short.
+    """Relief in mean heads: 1 the mean face's, 0 a flat or a smoothly bent sheet. None: moved too little or too short.
 
     `track`: the points (138, 2) of the frames of one movement, the first at rest; `min_sine` of the least turn.
 
@@ -62,11 +60,11 @@ def turn_relief(track: Sequence[npt.NDArray[np.floating]], min_sine: float = MIN
        nose that stands out from what is above, below and beside it, and sockets. So the best quadratic is taken out of
        the depths, and out of the mean head's; what the first has of the second is the relief.
 
-    Measured with the first pack's landmarks: real heads of the test clips that turn or nod, 0.91 and more. Their own
-    stills, printed flat and turned by 35 degrees, 0.16 and less; on a cylinder of radius 1 face width, upright, 0.44
-    and less; of 0.7, in three directions, 0.59 and less; of 0.5 (a bottle), 0.64 and less. The nose's departure alone,
-    in the same order: 0.43; 0.16; 0.27; 0.49; 0.40: there heads and bent sheets meet. That bent sheets have any is
-    the landmark model's doing: it has seen heads only.
+    Measured with the first pack's landmarks: real heads of the test clips that turn or nod, 0.70 and more. Their own
+    stills, printed flat and turned by 35 degrees, 0.12 and less; on a cylinder of radius 1 face width, upright, 0.34
+    and less; of 0.7, in three directions, 0.46 and less; of 0.5 (a bottle), 0.49 and less. The nose's departure alone
+    is, in the same order, 0.43 face units; 0.16; 0.27; 0.49; 0.40: there heads and bent sheets meet. That bent sheets
+    have any is the landmark model's doing: it has seen heads only.
     """
     views = [np.asarray(points, np.float64) for points in track]
     if len(views) < MIN_TRACK_FRAMES:
@@ -119,4 +117,4 @@ def _with_one(points: Array) -> Array:
 @cache
 def _mean_head() -> Array:
     """Depth of the mean face's points [138], towards the camera, face units."""
-    return -np.asarray(FACE_SHAPE, np.float64)[:, 2] / 1000 / MESH_DEPTH
+    return -np.asarray(FACE_SHAPE, np.float64)[:, 2] / 1000

@@ -18,7 +18,7 @@ from edge.session.sensor import SensorRecord, judge_sensor
 # Below these numbers a part of the check has not run.
 MIN_PASSIVE_FRAMES = 3
 # Relief of a turn in mean heads (depth.turn_relief says what heads, flat and bent pictures measure).
-MIN_RELIEF = 0.55
+MIN_RELIEF = 0.45
 # A movement that was no answer may still show a picture that was turned: by 20 degrees and more, without depth.
 FLAT_TURN_SINE = 0.34
 

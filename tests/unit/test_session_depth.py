@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from edge.session.depth import MESH_DEPTH, turn_relief
+from edge.session.depth import turn_relief
 from edge.session.face_shape import FACE_SHAPE
 from edge.session.pad import MIN_RELIEF
 
-HEAD = np.asarray(FACE_SHAPE, float) / 1000 / [1, 1, MESH_DEPTH]  # as landmark models see it
+HEAD = np.asarray(FACE_SHAPE, float) / 1000
 UNIT_PX = 60.0
 
 

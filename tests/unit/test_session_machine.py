@@ -61,7 +61,7 @@ SWAPPED = {ChallengeKind.TURN_LEFT: ChallengeKind.TURN_RIGHT, ChallengeKind.TURN
 PERSON, PRINT = Body(), Body(bona_fide=0.2)
 # Who positions, who answers, who stands there between and at the end, and how they answer.
 ATTACKS = {
-    "bent print": (PERSON, Body(depth=0.45), PERSON, {"turn_deg": 60.0}),
+    "bent print": (PERSON, Body(depth=0.35), PERSON, {"turn_deg": 60.0}),
     "flat print": (PERSON, Body(depth=0.0), PERSON, {"turn_deg": 45.0}),
     "print at the start": (PRINT, PERSON, PERSON, {}),
     "print later": (PERSON, PRINT, PRINT, {}),

@@ -129,7 +129,7 @@ def test_a_flat_photo_that_turns_is_rejected():
     assert Reason.FLAT_FACE in result.reasons
 
 
-@pytest.mark.parametrize("depth", [0.3, 0.4])
+@pytest.mark.parametrize("depth", [0.25, 0.35])
 def test_a_bent_photo_whose_turn_looks_right_has_too_little_relief(depth):
     result = play(Actor(body=Body(depth=depth), turn_deg=60), only(TURN_LEFT, TURN_RIGHT)).result
     assert result.outcome is Outcome.LIVENESS_FAIL
@@ -137,7 +137,7 @@ def test_a_bent_photo_whose_turn_looks_right_has_too_little_relief(depth):
 
 
 def test_a_turn_whose_depth_is_neither_a_pictures_nor_a_heads_is_asked_for_again():
-    unclear, again = Body(depth=0.45), []
+    unclear, again = Body(depth=0.35), []
 
     def body_at(_t_s, screen):
         again.extend([screen] if screen is not None and screen.guidance == "try-again" else [])
