@@ -282,11 +282,12 @@ class _Frame:
     t_s: float
     gap_s: float  # since the last frame with this face
     value: float
+    early: float  # the same, as it counts against a person who is not asked yet: lips that merely quiver do not
     other: float  # the greatest extent of another movement
 
     @property
     def calm(self) -> bool:
-        return self.value <= NEUTRAL and self.other <= NEUTRAL
+        return self.early <= NEUTRAL and self.other <= NEUTRAL
 
 
 def advance(r: Recogniser, face: FaceSeen | None, t_s: float, base: Baseline, *, mirrored: bool = False) -> Recogniser:
@@ -302,7 +303,8 @@ def advance(r: Recogniser, face: FaceSeen | None, t_s: float, base: Baseline, *,
     if face is None:
         return r
     value = extent(r.kind, face, base, mirrored=mirrored)
-    frame = _Frame(t_s, gap, value, _other_extent(r.kind, face, base, mirrored=mirrored))
+    early = value * FULL_MOUTH / OTHER_MOUTH if r.kind is ChallengeKind.MOUTH_OPEN else value
+    frame = _Frame(t_s, gap, value, early, _other_extent(r.kind, face, base, mirrored=mirrored))
     return replace(_STAGES[r.stage](r, frame), last_s=t_s, value=value)
 
 
@@ -346,7 +348,7 @@ def _interrupt(r: Recogniser) -> Recogniser:
 
 
 def _settle(r: Recogniser, f: _Frame) -> Recogniser:
-    if r.rested and r.kind is not ChallengeKind.BLINK and f.value >= LEAVE:
+    if r.rested and r.kind is not ChallengeKind.BLINK and f.early >= LEAVE:
         return _fail(r, Reason.CHALLENGE_TOO_EARLY)
     if not f.calm:
         return replace(r, calm_s=None)
@@ -358,7 +360,7 @@ def _settle(r: Recogniser, f: _Frame) -> Recogniser:
 
 def _wait(r: Recogniser, f: _Frame) -> Recogniser:
     # A blink is involuntary: an early one is no answer, and no offence either.
-    if r.kind is not ChallengeKind.BLINK and f.value >= LEAVE:
+    if r.kind is not ChallengeKind.BLINK and f.early >= LEAVE:
         return _fail(r, Reason.CHALLENGE_TOO_EARLY)
     if not f.calm:
         return replace(r, stage=Stage.SETTLE, calm_s=None)
@@ -375,7 +377,7 @@ def _prompted(r: Recogniser, f: _Frame) -> Recogniser:
     if f.value < ONSET or r.prompt_s is None:
         return replace(r, onset_s=None)
     if f.t_s - r.prompt_s < MIN_REACTION_S:
-        return r if r.kind is ChallengeKind.BLINK else _fail(r, Reason.CHALLENGE_TOO_EARLY)
+        return r if r.kind is ChallengeKind.BLINK or f.early < ONSET else _fail(r, Reason.CHALLENGE_TOO_EARLY)
     if r.kind is ChallengeKind.BLINK:
         return _closing(r, f)
     return _moving(replace(r, stage=Stage.MOVING, onset_s=f.t_s), replace(f, gap_s=0.0))

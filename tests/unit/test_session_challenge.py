@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -229,3 +230,15 @@ def test_observations_come_back_from_their_lines_without_templates():
     assert all(b.face.template is None for b in back)
     assert abs(back[0].face.points - seen[0].face.points).max() <= 0.006
     assert observations_to_jsonl(back) == text
+
+
+def test_lips_whose_reading_quivers_are_no_early_answer():
+    r = Recogniser(MOUTH_OPEN, 0.6, 4.0)
+    for i, (t_s, face) in enumerate(faces(between(2.0, 2.8, mouth=0.8), 30, 4.0)):
+        quiver = 0.09 * (-1) ** (i // 3)
+        r = advance(r, replace(face, mouth_openness=face.mouth_openness + quiver + 0.05), t_s, REST)
+    assert r.stage is Stage.DONE
+
+
+def test_a_mouth_that_stands_open_before_it_is_asked_for_is_an_early_answer():
+    assert drive(MOUTH_OPEN, between(0.3, 1.5, mouth=0.8))[0].failure is Reason.CHALLENGE_TOO_EARLY
