@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.browser.pictures import write
 from tests.browser.states import chromium
 
 PICTURES = Path(__file__).resolve().parents[2] / "simulator" / "pictures"
@@ -33,12 +34,12 @@ def main() -> None:
     try:
         said, page = _until_ready(screen)
         with chromium() as browser:
-            carrier = browser.new_page(viewport={"width": 900, "height": 562})
+            carrier = browser.new_page(viewport={"width": 1200, "height": 750})
             carrier.goto(page, wait_until="networkidle")
-            carrier.screenshot(path=folder / "carrier.png")
+            write(folder / "carrier.png", carrier.screenshot())
             text = browser.new_page(viewport={"width": 300, "height": 100})
             text.set_content(f"<style>{_STYLE}</style><pre>{as_html('$ make demo' + chr(10) + said)}</pre>")
-            text.locator("body").screenshot(path=folder / "demo.png")
+            write(folder / "demo.png", text.locator("body").screenshot())
     finally:
         demo.send_signal(signal.SIGINT)
         demo.wait(30)

@@ -151,7 +151,7 @@ def _sheet(browser: Any, kiosk: Kiosk, people: dict[str, Any], path: Path) -> No
         language = "zh" if name in {"turn-right", "scan", "enrol-wrong-root"} else "en"
         tiles.append((name, picture_of(page, kiosk, people, name, language)))
     page.set_viewport_size({"width": 1280, "height": 800})
-    _write(path.with_name("kiosk.png"), picture_of(page, kiosk, people, "turn-right", "en"))
+    write(path.with_name("kiosk.png"), picture_of(page, kiosk, people, "turn-right", "en"))
     cells = "".join(
         f'<figure><img src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{name}</figcaption></figure>'
         for name, png in tiles
@@ -163,10 +163,11 @@ def _sheet(browser: Any, kiosk: Kiosk, people: dict[str, Any], path: Path) -> No
     )
     sheet = browser.new_page(viewport={"width": 1500, "height": 100})
     sheet.set_content(f"<style>{style}</style>{cells}")
-    _write(path, sheet.screenshot(full_page=True))
+    write(path, sheet.screenshot(full_page=True))
 
 
-def _write(path: Path, png: bytes) -> None:
+def write(path: Path, png: bytes) -> None:
+    """A picture for the README, small."""
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     # Sixty-four levels a channel are enough for a sheet, and compress to half.
     cv2.imwrite(str(path), picture & 0xFC | 0x02, [cv2.IMWRITE_PNG_COMPRESSION, 9])
