@@ -13,7 +13,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 
-from edge.ipc import Link, LinkState, Publish, Published, Up
+from edge.ipc import Hello, Link, LinkState, Publish, Published, Up
 from edge.uplink.link import PACKET_TOO_LARGE, SERVER_UNAVAILABLE, Connection, End, Ending, Protocol
 from simulator.broker import mosquitto_path
 from simulator.carrier.pki import CarrierPki, create_pki
@@ -259,6 +259,7 @@ def test_the_certificate_of_another_terminal_is_not_used(place: Place):
 def test_a_terminal_that_speaks_nonsense_is_dropped_and_met_again(place: Place, terminal: TerminalEnd):
     with uplink_process(place) as process:
         terminal.accept(hello=False)
+        assert isinstance(terminal.receive(), Hello)  # who is gone before the uplink's hello was never there
         terminal._socket.sendall(b"\xff" * 64)
         terminal.accept(timeout_s=20)
         until(lambda: any(event["event"] == "terminal-lost" for event in process.events()))
