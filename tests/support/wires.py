@@ -163,7 +163,7 @@ class TerminalEnd(_End):
         self.hang_up()
         self._listener.settimeout(timeout_s * PATIENCE)
         self._socket, _ = self._listener.accept()
-        self._decoder = Decoder()
+        self._decoder, self._waiting = Decoder(), []
         if hello:
             self.send(Hello())
             assert isinstance(self.receive(), Hello)
