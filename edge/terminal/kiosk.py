@@ -49,6 +49,7 @@ _PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/kiosk.css": ("kiosk.css", "text/css; charset=utf-8"),
     "/kiosk.js": ("kiosk.js", "text/javascript; charset=utf-8"),
+    "/dom.js": ("dom.js", "text/javascript; charset=utf-8"),
     "/enrol.js": ("enrol.js", "text/javascript; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
     "/panel.js": ("panel.js", "text/javascript; charset=utf-8"),

@@ -1,8 +1,9 @@
 // The first boot: shows the terminal's request to its technician, and takes the one-time code; it decides nothing.
+import { $, keys, text } from "/dom.js";
+
 const TURN_MS = 2500; // a slow sequence: a telephone looks at each code several times
 const KEYS = [..."1234567890⌫ABCDEFGHJKMNPQRSTVWXYZ"]; // Crockford's base 32: no letter that is misread
 const SIZE = 12;
-const $ = (id) => document.getElementById(id);
 const SCENES = {
   "no-keys": "enrol-wait", request: "enrol-request", answer: "enrol-answer", code: "enrol-code",
   installing: "enrol-wait", installed: "enrol-wait",
@@ -47,7 +48,7 @@ export class Enrol {
     $("parts").hidden = !(scene === "enrol-answer" && enrolment.total > 0);
     if (scene === "enrol-request") this.#request(w, enrolment);
     else clearInterval(this.#timer), (this.#shown = "");
-    say("answer-detail", scene === "enrol-answer" ? enrolment.detail : "");
+    text("answer-detail", scene === "enrol-answer" ? enrolment.detail : "");
     if (scene === "enrol-answer") this.#parts(w, enrolment);
     if (scene === "enrol-code") this.#code(w, enrolment, scene !== this.#scene);
     this.#scene = scene;
@@ -55,9 +56,9 @@ export class Enrol {
 
   #request(w, enrolment) {
     const [title] = w.enrol.request;
-    say("enrol-title", title);
-    say("enrol-trouble", this.trouble(w, enrolment) ?? "");
-    say("have-answer", w.enrol.haveAnswer);
+    text("enrol-title", title);
+    text("enrol-trouble", this.trouble(w, enrolment) ?? "");
+    text("have-answer", w.enrol.haveAnswer);
     const facts = [
       [w.enrol.fingerprint, enrolment.fingerprint.toUpperCase(), "large"],
       [w.enrol.terminal, enrolment.terminal.replace(/(.{8})(?=.)/g, "$1 ")],
@@ -75,7 +76,7 @@ export class Enrol {
       this.#turn += 1;
       $("request-code").src = `/enrol/request-${number}.svg?${enrolment.fingerprint}`;
       $("request-code").alt = w.enrol.picture;
-      say("request-place", enrolment.parts > 1 ? w.enrol.part(number, enrolment.parts) : "");
+      text("request-place", enrolment.parts > 1 ? w.enrol.part(number, enrolment.parts) : "");
     };
     next();
     if (enrolment.parts > 1) this.#timer = setInterval(next, TURN_MS);
@@ -85,47 +86,32 @@ export class Enrol {
     $("bar").max = total || 1;
     $("bar").value = seen;
     $("bar").setAttribute("aria-label", w.enrol.parts(seen, total));
-    say("parts-text", w.enrol.parts(seen, total));
+    text("parts-text", w.enrol.parts(seen, total));
   }
 
   #code(w, enrolment, entered) {
     const [title, note] = w.enrol.code;
-    say("code-title", title);
-    say("code-note", enrolment.detail ? "" : note);
+    text("code-title", title);
+    text("code-note", enrolment.detail ? "" : note);
     $("code-field").setAttribute("aria-label", w.enrol.codeLabel);
     const left = enrolment.fault === "wrong-code" ? ` ${w.enrol.left(enrolment.tries_left)}` : "";
     const trouble = this.trouble(w, { fault: enrolment.fault });
-    say("code-error", trouble ? trouble + left : "");
-    say("code-detail", enrolment.detail);
+    text("code-error", trouble ? trouble + left : "");
+    text("code-detail", enrolment.detail);
     $("code-field").setAttribute("aria-invalid", String(Boolean(enrolment.fault)));
-    say("install", w.enrol.install);
-    say("code-back", w.enrol.otherAnswer);
-    say("anew", w.enrol.anew);
-    this.#drawKeys(w);
+    text("install", w.enrol.install);
+    text("code-back", w.enrol.otherAnswer);
+    text("anew", w.enrol.anew);
+    keys($("code-keys"), KEYS, w, (name) => this.#typed(name === "⌫" ? bare().slice(0, -1) : bare() + name));
     if (!entered) return;
     $("code-field").value = "";
     $("install").disabled = true;
     $("code-field").focus();
   }
 
-  #drawKeys(w) {
-    const box = $("code-keys");
-    box.setAttribute("aria-label", w.keys);
-    if (!box.childElementCount) {
-      box.replaceChildren(...KEYS.map((name) => {
-        const key = document.createElement("button");
-        key.type = "button";
-        key.textContent = name;
-        key.onclick = () => this.#typed(name === "⌫" ? bare().slice(0, -1) : bare() + name);
-        return key;
-      }));
-    }
-    box.children[KEYS.indexOf("⌫")].setAttribute("aria-label", w.erase);
-  }
-
   // Groups of four, and the letters that look like digits as those digits: as the carrier writes its codes.
-  #typed(text) {
-    const letters = bare(text).slice(0, SIZE);
+  #typed(written) {
+    const letters = bare(written).slice(0, SIZE);
     $("code-field").value = letters.match(/.{1,4}/g)?.join("-") ?? "";
     $("install").disabled = letters.length !== SIZE;
   }
@@ -135,12 +121,8 @@ export class Enrol {
   }
 }
 
-function bare(text = $("code-field").value) {
-  return text.toUpperCase().replace(/O/g, "0").replace(/[IL]/g, "1").replace(/[^0-9A-HJKMNP-TV-Z]/g, "");
-}
-
-function say(id, value) {
-  if ($(id).textContent !== value) $(id).textContent = value;
+function bare(written = $("code-field").value) {
+  return written.toUpperCase().replace(/O/g, "0").replace(/[IL]/g, "1").replace(/[^0-9A-HJKMNP-TV-Z]/g, "");
 }
 
 function list(id, rows) {

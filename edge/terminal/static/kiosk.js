@@ -1,4 +1,5 @@
 // Shows the terminal's present state, whatever it is, and reports presses; the page decides nothing and keeps nothing.
+import { $, text } from "/dom.js";
 import { Enrol } from "/enrol.js";
 import { Panel } from "/panel.js";
 import { Voice } from "/speech.js";
@@ -14,7 +15,6 @@ const ARROWS = {
   "look-up": "M320 100V22M280 60l40-40 40 40",
 };
 
-const $ = (id) => document.getElementById(id);
 let language = "en";
 let view = null;
 let consentTexts = {};
@@ -216,10 +216,6 @@ function keepFocus() {
   const active = document.activeElement;
   if (active && active !== document.body && active.checkVisibility()) return;
   if (active && active !== document.body) $("prompt").focus({ preventScroll: true });
-}
-
-function text(id, value) {
-  if ($(id).textContent !== value) $(id).textContent = value;
 }
 
 function set(element, name, value) {

@@ -1,10 +1,11 @@
 // The clerk's panel: a field, keys for fingers, and what was finished; it opens by a press and closes by itself.
+import { $, keys } from "/dom.js";
+
 const IDLE_MS = 60_000;
 const DIGITS = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "ABC", "0", "⌫"];
 const LETTERS = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ-/.", "123", "⌫"];
 const ORDER = /^[A-Za-z0-9]([A-Za-z0-9._/-]{0,30}[A-Za-z0-9])?$/;
 const STAFF = /^[A-Za-z0-9]{1,16}$/;
-const $ = (id) => document.getElementById(id);
 
 export class Panel {
   kind = null; // null, "order" or "staff"
@@ -82,20 +83,8 @@ export class Panel {
 
   #drawKeys(w) {
     const box = $("keys");
-    box.setAttribute("aria-label", w.keys);
     box.classList.toggle("letters", this.#letters);
-    const wanted = this.#letters ? LETTERS : DIGITS;
-    if (box.childElementCount === wanted.length && box.firstChild.textContent === wanted[0]) return;
-    box.replaceChildren(
-      ...wanted.map((name) => {
-        const key = document.createElement("button");
-        key.type = "button";
-        key.textContent = name;
-        if (name === "⌫") key.setAttribute("aria-label", w.erase);
-        key.onclick = () => this.#press(name);
-        return key;
-      }),
-    );
+    keys(box, this.#letters ? LETTERS : DIGITS, w, (name) => this.#press(name));
   }
 
   #press(name) {
