@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from edge.log import Log
 
+_FEED_EACH_S = 2.0
+
 
 class Notifier:
     """Sends to the service manager, if there is one. Never raises: a deaf manager is no reason to stop a session."""
@@ -20,6 +22,7 @@ class Notifier:
         """`address` is a path, or a name in the abstract namespace that starts with "@"; None: no manager."""
         self._log = Log("watchdog")
         self._socket: socket.socket | None = None
+        self._fed_at_s = float("-inf")
         self._address = f"\0{address[1:]}" if address and address.startswith("@") else address
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -32,9 +35,11 @@ class Notifier:
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={_line(status)}")
 
-    def alive(self) -> None:
-        """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+    def alive(self, now: float) -> None:
+        """Feed the watchdog, every two seconds at most; `now`: seconds of one monotonic clock."""
+        if now - self._fed_at_s >= _FEED_EACH_S:
+            self._fed_at_s = now
+            self._send("WATCHDOG=1")
 
     def status(self, status: str) -> None:
         """One line for `systemctl status`."""

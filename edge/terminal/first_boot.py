@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge import config
 from edge.config import DEFAULT_PATH, INTERRUPTED, CameraSettings, IdentitySettings, KioskSettings
-from edge.drivers.camera import FrameSource, Image, open_source
+from edge.drivers.camera import FrameSource, open_source
 from edge.errors import VouchError
 from edge.log import Log, setup
 from edge.provisioning.enrolment import BUNDLE_LIMIT
@@ -34,6 +34,7 @@ from edge.terminal.display import (
 )
 from edge.terminal.enrolling import Enrolling
 from edge.terminal.kiosk import KioskServer
+from edge.terminal.session import overwrite
 from edge.terminal.sockets import KIOSK, inherited_sockets
 from edge.terminal.texts import Language
 from edge.watchdog import Notifier
@@ -42,7 +43,6 @@ _FOLLOW_EACH_S = 1.0
 _CAMERA_AGAIN_S = 5.0
 _WAIT_S = 0.1
 _SHOWN_S = 2.0  # that it is done, before the page begins anew as a terminal's
-_FEED_S = 2.0
 _KIOSK_LOST = 3
 _STICK_FILES_MAX = 16
 _INBOX_LIMIT = 16
@@ -82,9 +82,9 @@ class FirstBoot:
         self._log = Log("terminal.first-boot")
         self._inbox: queue.Queue[Press] = queue.Queue(_INBOX_LIMIT)
         self._source: FrameSource | None = None
+        self._timeout_s = 0.0
         self._camera_due_s = 0.0
         self._follow_due_s = 0.0
-        self._fed_at_s = float("-inf")
         self._sticks_seen: set[tuple[Path, int, int]] = set()
         self._stopping = False
         self._stage: EnrolStage | None = None
@@ -124,7 +124,7 @@ class FirstBoot:
                 time.sleep(_SHOWN_S)
                 return None
             self._look(now)
-            self._feed(now)
+            self._notifier.alive(now)  # without a camera too: a restart brings none, and a stick serves
         return 0
 
     @property
@@ -143,7 +143,7 @@ class FirstBoot:
             return
         assert self._source is not None
         try:
-            frame = self._source.read(CameraSettings().timeout_s)
+            frame = self._source.read(self._timeout_s)
         except VouchError as exc:
             self._camera_gone(now, exc)
             return
@@ -153,12 +153,12 @@ class FirstBoot:
         self._enrolling.picture(frame.image)
         if self._enrolling.view.stage is EnrolStage.ANSWER:
             self.preview.offer(frame.image, mirrored=False)
-        _overwrite(frame.image)
+        overwrite(frame.image)
 
     def _camera_opens(self, now: float) -> bool:
-        own = self._own()
-        if own is None or now < self._camera_due_s:
+        if now < self._camera_due_s or (own := self._own()) is None:
             return False
+        self._timeout_s = own.camera.timeout_s
         try:
             self._source = self._open_camera(own.camera)
         except VouchError as exc:
@@ -224,12 +224,6 @@ class FirstBoot:
         self._stage = view.stage
         self.display.change(enrolment=view)
 
-    def _feed(self, now: float) -> None:
-        """Fed without a camera too: a restart brings none, and a stick serves."""
-        if now - self._fed_at_s >= _FEED_S:
-            self._fed_at_s = now
-            self._notifier.alive()
-
 
 def _kiosk_socket() -> socket.socket | None:
     """A copy of what systemd opened for the page: the terminal, later in this process, takes the socket itself."""
@@ -255,8 +249,3 @@ def _answers_below(root: Path, terminal_id: str) -> Iterator[tuple[Path, tuple[P
         except OSError:
             continue
         yield path, (path, seen.st_mtime_ns, seen.st_size)
-
-
-def _overwrite(image: Image) -> None:
-    if image.flags.writeable:
-        image.fill(0)

@@ -19,7 +19,6 @@ from edge.watchdog import Notifier
 
 IDLE_FRAME_S = 0.5
 TICK_S = 0.1
-_FEED_S = 2.0
 
 
 class Lens:
@@ -33,7 +32,6 @@ class Lens:
         self._notifier = notifier
         self._frame_at_s: float | None = None
         self._next_idle_s = 0.0
-        self._fed_at_s = float("-inf")
 
     @property
     def finite(self) -> bool:
@@ -62,7 +60,7 @@ class Lens:
         """
         if self._source.finite or (now < self._next_idle_s and look is None):
             if self._source.finite:
-                self._feed(now)
+                self._notifier.alive(now)
             return not self.film_over
         self._next_idle_s = now + IDLE_FRAME_S
         frame = self._source.read(self._timeout_s)
@@ -100,10 +98,4 @@ class Lens:
     def _done(self) -> None:
         now = self._clock.monotonic()
         self._frame_at_s = now
-        self._feed(now)
-
-    def _feed(self, now: float) -> None:
-        """Only the thread that finished a frame tells the manager that we are alive."""
-        if now - self._fed_at_s >= _FEED_S:
-            self._fed_at_s = now
-            self._notifier.alive()
+        self._notifier.alive(now)  # only the thread that finished a frame says so

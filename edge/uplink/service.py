@@ -28,7 +28,6 @@ from edge.uplink.updates import UpdateWatch
 from edge.watchdog import Notifier
 
 _TURN_S = 0.5
-_FEED_S = 5.0
 _TERMINAL_CAP_S = 5.0
 _FIRST_REFUSAL = 0x80
 # A broker that has no reason codes (3.1.1) ends a stolen session by hanging up; so does one that denies a topic.
@@ -77,7 +76,6 @@ class Uplink:
         self._accepted_losses = 0
         self._hang_ups = 0
         self._stopping = False
-        self._fed_at = 0.0
 
     def stop(self) -> None:
         self._stopping = True
@@ -97,9 +95,7 @@ class Uplink:
     def turn(self) -> None:
         """One round: connect what is due, wait for either side, carry what came."""
         now = self._clock.monotonic()
-        if now - self._fed_at >= _FEED_S:
-            self._fed_at = now
-            self._notifier.alive()
+        self._notifier.alive(now)
         if self._terminal is None and now >= self._terminal_due:
             self._meet_terminal(now)
         if self._wants_broker(now):

@@ -19,7 +19,7 @@ def manager(tmp_path: Path):
 def test_the_manager_hears_ready_alive_and_status(manager, tmp_path):
     notifier = Notifier.from_environment({"NOTIFY_SOCKET": str(tmp_path / "notify")})
     notifier.ready("up\nand running")
-    notifier.alive()
+    notifier.alive(100.0)
     notifier.status("broker down")
     notifier.stopping()
     said = [manager.recv(1000).decode() for _ in range(4)]
@@ -27,12 +27,21 @@ def test_the_manager_hears_ready_alive_and_status(manager, tmp_path):
     notifier.close()
 
 
+def test_the_manager_is_fed_every_two_seconds_however_often_we_say_that_we_live(manager, tmp_path):
+    notifier = Notifier(str(tmp_path / "notify"))
+    for now in (0.0, 0.5, 1.9, 2.0, 2.1, 4.5):
+        notifier.alive(now)
+    notifier.status("end")
+    assert [manager.recv(1000).decode() for _ in range(4)] == [*(["WATCHDOG=1"] * 3), "STATUS=end"]
+    notifier.close()
+
+
 def test_without_a_manager_nothing_happens():
-    Notifier.from_environment({}).alive()
+    Notifier.from_environment({}).alive(100.0)
 
 
 def test_a_manager_that_vanished_stops_nothing(tmp_path):
     notifier = Notifier(str(tmp_path / "gone"))
     notifier.ready("x")
-    notifier.alive()
+    notifier.alive(100.0)
     notifier.close()
