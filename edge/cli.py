@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
             return code
     from edge.terminal.service import main as terminal
 
-    return terminal(_settings(options.config), verbose=options.verbose)
+    return terminal(load(options.config), verbose=options.verbose)
 
 
 def _uplink(options: argparse.Namespace) -> int:
@@ -133,17 +133,15 @@ def _add_technician(commands: Any) -> None:
 
 
 def _technician_pin(options: argparse.Namespace) -> int:
-    from getpass import getpass
-
-    from edge.provisioning.permission import check_pin
+    from edge.provisioning.permission import ask_here, check_pin
     from edge.provisioning.pin import PIN_NAME, set_pin
 
     settings = load(options.config)
     state_dir = settings.state_dir
     if settings.accepted_path.exists() and (state_dir / PIN_NAME).exists():
         check_pin(state_dir)
-    given = getpass("new PIN (6 to 12 digits): ") if sys.stdin.isatty() else sys.stdin.readline().strip()
-    if sys.stdin.isatty() and getpass("again: ") != given:
+    given = ask_here("new PIN (6 to 12 digits): ")
+    if sys.stdin.isatty() and ask_here("again: ") != given:
         raise ProvisioningError("the two are not the same", todo="run it again; the old PIN stays")
     set_pin(state_dir, given)
     print("the PIN is set; the technician's page takes it at once")

@@ -260,13 +260,7 @@ def build_policy(policy: Policy, signer: Signer) -> bytes:
         11: policy.session_timeout_ms,
         12: policy.exposure_required,
         13: policy.offline_tickets,
-        14: policy.flat_relief_max_permille,
-        15: policy.turned_likeness_permille,
-        16: policy.sensor_delay_min_frames,
-        17: policy.sensor_delay_max_frames,
-        18: policy.sensor_follow_min_permille,
-        19: policy.sensor_exponent_min_permille,
-        20: policy.sensor_exponent_max_permille,
+        **{key: getattr(policy, name) for key, (name, _, _) in _PAD_FIELDS.items()},
     }
     payload = cbor.encode(fields)
     decode_policy(payload)

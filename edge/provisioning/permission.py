@@ -60,7 +60,7 @@ def check_pin(
     if (wait_s := gate.wait_s()) > 0:
         print(f"wrong PINs were tried: wait {wait_s:.0f} s", file=sys.stderr, flush=True)
         sleep(wait_s)
-    given = _read(pin_file) if pin_file is not None else (ask or _ask_here)("technician's PIN: ")
+    given = _read(pin_file) if pin_file is not None else (ask or ask_here)("technician's PIN: ")
     if not given:
         raise ProvisioningError("the technician's PIN is missing", todo="type it, or name a file with --pin-file")
     if not gate.opens(given):
@@ -70,7 +70,8 @@ def check_pin(
         )
 
 
-def _ask_here(prompt: str) -> str:
+def ask_here(prompt: str) -> str:
+    """What is typed at the console, unseen; without one a line of standard input."""
     return getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().strip()
 
 

@@ -361,12 +361,11 @@ def _sensor(state: State, seen: Observation, now: float) -> Result:
         state = replace(state, sensor=replace(run, index=run.index + 1, since_frame=seen.frame.index))
         state, effects = _show(state, now)
         return _ask_exposure(state, seen.frame.index, effects)
-    if passed < _begun(state).policy.sensor_delay_max_frames and not has_settled(
-        state.pad.sensor, _begun(state).policy
-    ):
+    policy = _begun(state).policy
+    if passed < policy.sensor_delay_max_frames and not has_settled(state.pad.sensor, policy):
         return _show(state, now)
     state = replace(state, sensor=None)
-    if judge_sensor(state.pad.sensor, _begun(state).policy) is CheckOutcome.FAIL:
+    if judge_sensor(state.pad.sensor, policy) is CheckOutcome.FAIL:
         # Nobody needs to move their head for frames that no sensor took.
         state, effects = _conclude(state, None, now)
         return state, (SetExposure(1.0), *effects)
