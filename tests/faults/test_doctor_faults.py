@@ -11,14 +11,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.config import DEFAULT_PACK, load
+from edge.config import DEFAULT_PACK
 from edge.drivers.camera import Frame
 from edge.errors import CameraError, ConfigError
 from edge.evidence.journal import Journal
@@ -28,9 +28,9 @@ from edge.provisioning.pin import PIN_NAME, set_pin
 from edge.terminal.doctor import examine, exit_code
 from simulator.observed import Actor
 from simulator.person import portrait
-from tests.faults.test_full_disk import fill
 from tests.faults.test_privacy import _PICTURE, hits, needles, templates
 from tests.support.counter import Counter, ObservedPerson
+from tests.support.disk import fill, on
 from tests.support.filmed import Still
 from tests.support.house import verdicts
 from tests.support.wires import REPOSITORY, Place, enrolled, until
@@ -39,25 +39,6 @@ EXTRA = "\n[kiosk]\nport = 0\n[technician]\nport = 0\n"
 ABSENT = EXTRA + '[camera]\nsource = "v4l2:97"\n'
 PIN = "274913580264"
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one mebibyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def on(disk: Path, place: Place) -> Place:
-    """The same terminal with its state on that disk."""
-    text = place.config.read_text().replace('state_dir = "state"', f'state_dir = "{disk / "state"}"')
-    place.config.write_text(text)
-    return Place(place.config, load(place.config), place.pki)
 
 
 def of(report: dict[str, object], name: str) -> dict[str, object]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edge.config import load
 from edge.ipc import Down, Inbound, Publish, Up
 from edge.session.decision import Outcome
 from edge.session.machine import Phase
@@ -17,37 +13,13 @@ from edge.terminal.display import ConsentPressed
 from edge.terminal.texts import Language
 from simulator.observed import Actor
 from tests.support.counter import Counter, ObservedPerson, opened
+from tests.support.disk import fill, on
 from tests.support.wires import Place, UplinkEnd, enrolled, until
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of one mebibyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.fixture
 def place(tmp_path: Path, disk: Path) -> Place:
-    place = enrolled(tmp_path, extra="\n[kiosk]\nport = 0\n")
-    text = place.config.read_text().replace('state_dir = "state"', f'state_dir = "{disk / "state"}"')
-    place.config.write_text(text)
-    return Place(place.config, load(place.config), place.pki)
-
-
-def fill(disk: Path) -> Path:
-    """Not one block is left."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for _ in range(os.statvfs(disk).f_bavail):
-            file.write(bytes(os.statvfs(disk).f_frsize))
-    assert os.statvfs(disk).f_bavail == 0
-    return ballast
+    return on(disk, enrolled(tmp_path, extra="\n[kiosk]\nport = 0\n"))
 
 
 def result(message: object) -> bool:

@@ -23,9 +23,8 @@ from simulator.carrier.portrait import fit_portrait
 from simulator.person import portrait
 from tests.support.counter import opened, signed_challenge
 from tests.support.machine import Machine, booted
-from tests.support.wires import CarrierEnd, Place
+from tests.support.wires import REPOSITORY, CarrierEnd, Place, until
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 UNITS = REPOSITORY / "systemd"
 PERSON = 11
 LOOK_PORT = 9222
@@ -56,6 +55,7 @@ class Box:
             cwd=REPOSITORY,
         )
         with customer, contextlib.closing(CarrierEnd(self.place)) as carrier:
+            until(self.online, 60)
             document = fit_portrait(bytes(cv2.imencode(".jpg", portrait(PERSON))[1]))
             carrier.send("challenge", signed_challenge(self.place, portrait=document))
             deadline = time.monotonic() + 500
@@ -64,6 +64,13 @@ class Box:
                 topic, message = carrier.receive(max(1.0, deadline - time.monotonic()))
             assert customer.communicate(timeout=60)[0].strip() == "verified"
         return opened(self.place, message)
+
+    def online(self) -> bool:
+        """Whether the uplink is connected: what is sent to a terminal without one is lost."""
+        said = self.machine.journal("vouch-uplink.service")
+        return said.rfind('"event": "link-up"') > max(
+            said.rfind(f'"event": "{gone}"') for gone in ("terminal-lost", "link-down")
+        )
 
     def probe(self, unit: str, other: str) -> dict[str, object]:
         """What a process can do in a copy of `unit`'s sandbox; it tries its hand on the main process of `other`."""
@@ -116,6 +123,7 @@ def shop_network(*ports: int) -> Iterator[None]:
         for relay in relays:
             relay.terminate()
             relay.wait(10)
+        subprocess.run(["ip", "address", "delete", f"{SHOP}/32", "dev", "lo"], check=True, timeout=20)
 
 
 def probe_unit(name: str, port: int, resolver: int) -> str:
