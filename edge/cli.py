@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.config import DEFAULT_PACK, DEFAULT_PATH, INTERRUPTED, load
+from edge.config import DEFAULT_PACK, DEFAULT_PATH, INTERRUPTED, awaits_enrolment, load
 from edge.errors import CaptureError, ProvisioningError, VouchError
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def _add_provision(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge.terminal import first_boot
-
     _finish_interrupted(options.config)
-    if first_boot.is_due(options.config):
+    if awaits_enrolment(options.config):
+        from edge.terminal import first_boot
+
         code = first_boot.main(options.config.parent, verbose=options.verbose)
         if code is not None:
             return code

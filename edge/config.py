@@ -12,6 +12,7 @@ from edge.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/vouch/terminal.toml")
 ROOT = "root.pem"  # the carrier root, beside terminal.toml
+IDENTITY = "identity.toml"  # beside terminal.toml: who this terminal is
 TRUST = "trust.cbor"  # in the state folder: key sets of the carrier, see edge/evidence/trust.py
 INTERRUPTED = (".install.cbor", ".reset.cbor")  # beside terminal.toml: what edge/provisioning left to be finished
 DEFAULT_PACK = Path(__file__).resolve().parent.parent / "models"
@@ -171,6 +172,13 @@ def load_identity(path: Path) -> IdentitySettings:
 
 
 S = TypeVar("S", bound=_Settings)
+
+
+def awaits_enrolment(path: Path) -> bool:
+    """Whether this terminal.toml has yet to come by an enrolment: keys are there, or it is the box's own folder."""
+    if path.name != DEFAULT_PATH.name or path.exists():
+        return False
+    return (path.parent / IDENTITY).exists() or (path == DEFAULT_PATH and path.parent.is_dir())
 
 
 def _load(path: Path, kind: type[S]) -> S:

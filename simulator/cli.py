@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.config import DEFAULT_PACK, DEFAULT_PATH, load
+from edge.config import DEFAULT_PACK, DEFAULT_PATH, awaits_enrolment, load
 from edge.errors import ConfigError, VouchError
 
 if TYPE_CHECKING:
@@ -283,12 +283,11 @@ def _add_terminal(parser: argparse.ArgumentParser) -> None:
 
 
 def _terminal(options: argparse.Namespace) -> int:
-    from edge.terminal.first_boot import is_due
     from simulator.camera import Optics
     from simulator.film import Role
     from simulator.terminal import run_first_boot, run_terminal
 
-    if is_due(options.config):
+    if awaits_enrolment(options.config):
         code = run_first_boot(options.config.parent, options.phone, verbose=options.verbose)
         if code is not None:
             return code

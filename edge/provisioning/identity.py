@@ -29,7 +29,7 @@ from edge.provisioning.enrolment import KeyStore, Purpose, Request
 from edge.provisioning.written import DESK_STICK, identity_text
 
 SITE_LIMIT = 32  # as config.Settings.site
-IDENTITY = "identity.toml"
+IDENTITY = config.IDENTITY
 REQUEST = "request.cose"
 SETTINGS = "terminal.toml"
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge import config
-from edge.config import DEFAULT_PATH, INTERRUPTED, CameraSettings, IdentitySettings, KioskSettings
+from edge.config import INTERRUPTED, CameraSettings, IdentitySettings, KioskSettings
 from edge.drivers.camera import FrameSource, open_source
 from edge.errors import VouchError
 from edge.log import Log, setup
 from edge.provisioning.enrolment import BUNDLE_LIMIT
 from edge.provisioning.handover import handover_to
-from edge.provisioning.identity import IDENTITY, SETTINGS
+from edge.provisioning.identity import IDENTITY
+from edge.terminal import first_boot_page
 from edge.terminal.display import (
     AnewPressed,
     AnswerPressed,
@@ -48,13 +49,6 @@ _STICK_FILES_MAX = 16
 _INBOX_LIMIT = 16
 
 OpenCamera = Callable[[CameraSettings], FrameSource]
-
-
-def is_due(path: Path) -> bool:
-    """Whether this terminal.toml has yet to come by an enrolment: keys are there, or it is the box's own folder."""
-    if path.name != SETTINGS or path.exists():
-        return False
-    return (path.parent / IDENTITY).exists() or (path == DEFAULT_PATH and path.parent.is_dir())
 
 
 def main(folder: Path, *, verbose: bool = False, open_camera: OpenCamera = open_source) -> int | None:
@@ -98,7 +92,8 @@ class FirstBoot:
         own = self._own()
         kiosk = own.kiosk if own is not None else KioskSettings()
         self.display.change(language=Language(kiosk.language))
-        page = self.page = KioskServer(kiosk, self.display, self.preview, self._press, inherited=inherited)
+        more = first_boot_page.routes(self.display, self._press)
+        page = self.page = KioskServer(kiosk, self.display, self.preview, self._press, inherited=inherited, more=more)
         page.start()
         self._log.info("first-boot", kiosk_url=page.url)
         self._notifier.ready("not enrolled yet: see the kiosk page")

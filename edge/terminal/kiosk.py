@@ -10,7 +10,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from starlette.applications import Starlette
@@ -34,7 +34,6 @@ from edge.terminal.display import (
     ScanPressed,
     StaffPressed,
 )
-from edge.terminal.first_boot_page import routes as first_boot_routes
 from edge.terminal.texts import STATIC, Language, consent_text
 from edge.terminal.web import Guard, PageServer, file_answer, json_body, listening, loopback_hosts, mjpeg
 
@@ -59,7 +58,13 @@ _PAGES = {
 
 
 def build_app(
-    display: Display, preview: Preview, press: Callable[[Press], None], *, port: int, closing: threading.Event
+    display: Display,
+    preview: Preview,
+    press: Callable[[Press], None],
+    *,
+    port: int,
+    closing: threading.Event,
+    more: Sequence[Route] = (),
 ) -> ASGIApp:
     """The page as an ASGI application that answers only to our own loopback names and this port.
 
@@ -69,7 +74,7 @@ def build_app(
     app = Starlette(
         routes=[
             *pages,
-            *first_boot_routes(display, press),
+            *more,
             Route("/events", partial(_events, display=display, closing=closing)),
             Route("/preview.mjpg", partial(mjpeg, preview=preview, closing=closing)),
             Route("/api/consent-text", _consent_texts),
@@ -95,12 +100,14 @@ class KioskServer:
         press: Callable[[Press], None],
         *,
         inherited: socket.socket | None = None,
+        more: Sequence[Route] = (),
     ) -> None:
+        """`more`: what the page asks for besides."""
         self._socket = inherited or listening(settings.host, settings.port, section="kiosk")
         self.port = int(self._socket.getsockname()[1])
         self._display = display
         self._closing = threading.Event()
-        app = build_app(display, preview, press, port=self.port, closing=self._closing)
+        app = build_app(display, preview, press, port=self.port, closing=self._closing, more=more)
         self._server = PageServer(app, [self._socket], name="kiosk")
 
     @property

@@ -16,6 +16,7 @@ from edge.provisioning import qr
 from edge.session.decision import ChallengeKind, Outcome
 from edge.session.machine import Phase, Screen
 from edge.terminal.display import DeskState, Display, Enrolment, EnrolStage, Finished, PersonOutcome, Preview, Service
+from edge.terminal.first_boot_page import routes
 from edge.terminal.kiosk import KioskServer
 from tests.support.wires import free_port
 
@@ -133,7 +134,10 @@ class Kiosk:
         self.start()
 
     def start(self) -> None:
-        self.server = KioskServer(KioskSettings(port=self._port), self.display, self.preview, self.pressed.append)
+        more = routes(self.display, self.pressed.append)
+        self.server = KioskServer(
+            KioskSettings(port=self._port), self.display, self.preview, self.pressed.append, more=more
+        )
         self.server.start()
 
     def stop(self) -> None:
