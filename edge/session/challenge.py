@@ -23,8 +23,9 @@ DEPTH_KINDS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.
 SMALL_KINDS = (ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN)
 TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
 
-# The pause before each prompt: short enough for a counter, too varied for a recording.
-DELAYS_S = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# The pause before each prompt, beside the rest that comes first (NEUTRAL_HOLD_S): short for a counter, too varied for a
+# recording.
+DELAYS_S = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # The sensor's steps: relative exposure, gentle enough to keep the face usable. Not 1: that hands control back to the
 # automatic exposure, which then wanders. Each is asked for while the one before is still on its way to the sensor: that
 # keeps the whole under 0.6 s at 30 frames a second, and a picture that follows must hold the order of several.
