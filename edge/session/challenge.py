@@ -42,9 +42,9 @@ FULL_LOOK_UP_DEG = 12.0  # read: landmark models see about 0.7 of a head's pitch
 FULL_MOUTH = 0.2
 OTHER_MOUTH = 0.35
 FULL_BLINK = 0.5  # share of the person's own open state that is gone when the eyes count as closed
-# A resting state beyond these leaves no room for the movement.
+# Eyes that are less open at rest leave no room for a blink; a mouth that is more open than quality.py's gate allows is
+# asked to close before anything else.
 MIN_READABLE_EYES = 0.35
-MAX_READABLE_MOUTH = 0.4
 # Hysteresis, as shares of the full movement.
 ONSET = 0.45
 NEUTRAL = 0.40
@@ -67,6 +67,7 @@ NEUTRAL_HOLD_S = 0.15
 NEW_REST_S = 1.0
 NEW_REST_SPREAD = (3.0, 3.0, 0.1)
 NEW_REST_MAX_YAW_DEG = 14.0
+NEW_REST_MAX_MOUTH = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +147,12 @@ def allowed_kinds(allowed: tuple[ChallengeKind, ...]) -> tuple[ChallengeKind, ..
 def substitutes(
     kind: ChallengeKind, allowed: tuple[ChallengeKind, ...], cannot: frozenset[ChallengeKind]
 ) -> tuple[ChallengeKind, ...]:
-    """Actions of equal strength that this person has not declined. A turn is none for a blink or an open mouth: lids
-    and a jaw are what a mask on another head lacks. Where nothing is left, a member of staff takes over.
+    """Actions of equal strength that this person has not declined: for a turn another turn or a look up, for a blink,
+    which glasses hide, an open mouth. Nothing is as strong as an open mouth: a picture with holes for its holder's eyes
+    blinks, and a mask with lids does. Where nothing is left, a member of staff takes over.
     """
-    kinds = [k for k in allowed_kinds(allowed) if k not in cannot]
-    return tuple(k for k in kinds if (k in DEPTH_KINDS) == (kind in DEPTH_KINDS))
+    equal = DEPTH_KINDS if kind in DEPTH_KINDS else SMALL_KINDS if kind is ChallengeKind.BLINK else (kind,)
+    return tuple(k for k in allowed_kinds(allowed) if k in equal and k not in cannot)
 
 
 class _Draw:
@@ -203,7 +205,7 @@ def new_rest(faces: tuple[FaceSeen, ...]) -> Baseline | None:
     )
     still = all(values.std() <= most for values, most in zip((yaw, pitch, mouth), NEW_REST_SPREAD, strict=True))
     base = measure_baseline(faces)
-    frontal = abs(base.yaw_deg) <= NEW_REST_MAX_YAW_DEG and base.mouth_openness <= MAX_READABLE_MOUTH
+    frontal = abs(base.yaw_deg) <= NEW_REST_MAX_YAW_DEG and base.mouth_openness <= NEW_REST_MAX_MOUTH
     return base if still and frontal else None
 
 
@@ -226,12 +228,7 @@ def extent(kind: ChallengeKind, face: FaceSeen, base: Baseline, *, mirrored: boo
 
 def unreadable(base: Baseline) -> frozenset[ChallengeKind]:
     """Actions that cannot be read on this person in this light: they are not asked for, others are."""
-    kinds = set()
-    if base.eye_openness < MIN_READABLE_EYES:
-        kinds.add(ChallengeKind.BLINK)
-    if base.mouth_openness > MAX_READABLE_MOUTH:
-        kinds.add(ChallengeKind.MOUTH_OPEN)
-    return frozenset(kinds)
+    return frozenset({ChallengeKind.BLINK}) if base.eye_openness < MIN_READABLE_EYES else frozenset()
 
 
 class Stage(Enum):

@@ -378,15 +378,22 @@ def _sensor(state: State, seen: Observation, now: float) -> Result:
 
 def _start_challenge(state: State, now: float) -> Result:
     cannot = frozenset() if state.baseline is None else challenge.unreadable(state.baseline)
-    return _show(_next_action(replace(state, phase=Phase.CHALLENGE, index=0, cannot=cannot), now), now)
+    return _next_action(replace(state, phase=Phase.CHALLENGE, index=0, cannot=cannot), now)
 
 
-def _next_action(state: State, now: float) -> State:
-    """The recogniser of the present step; a kind that the person has declined is replaced."""
+def _next_action(state: State, now: float) -> Result:
+    """The present step is asked for, as planned or, where the person has declined that, by another."""
     planned = _planned(state).steps[state.index]
     if planned.kind in state.cannot:
-        return _replaced(state, now, more_time=True)
-    return _asking(state, planned, now, more_time=False)
+        return _declined(state, now)
+    return _show(_asking(state, planned, now, more_time=False), now)
+
+
+def _declined(state: State, now: float) -> Result:
+    """Another action of equal strength with more time, or a member of staff where there is none."""
+    if not _choices(state):
+        return _to_staff(state, Reason.MOVEMENT_NOT_POSSIBLE, now)
+    return _show(_replaced(state, now, more_time=True), now)
 
 
 def _asking(state: State, planned: challenge.Step, now: float, *, more_time: bool) -> State:
@@ -411,12 +418,9 @@ def _choices(state: State) -> tuple[ChallengeKind, ...]:
     """What the present step may ask for instead: preferably not what the step before it asked for.
 
     A blink that was not seen may be one that cannot be seen on this face (glasses): another action follows. A mouth is
-    asked for again: a picture with holes for the eyes must not get away with a blink. A turn is drawn anew, so that
-    nobody gets the other side by waiting.
+    asked for again: nothing is as strong. A turn is drawn anew, so that nobody gets the other side by waiting.
     """
     asked, allowed = state.asked[state.index], _begun(state).policy.challenges
-    if asked is ChallengeKind.MOUTH_OPEN and asked not in state.cannot:
-        return (asked,)
     if asked in SMALL_KINDS:
         other = challenge.substitutes(asked, allowed, state.cannot | {asked})
         return other or challenge.substitutes(asked, allowed, state.cannot)
@@ -457,9 +461,7 @@ def _answered(state: State, r: Recogniser, now: float) -> Result:
     state = _logged(state, f"done {r.kind.name}", now)
     state = replace(state, index=state.index + 1, track=(), turned=())
     if state.index < len(state.asked):
-        if _planned(state).steps[state.index].kind in state.cannot and not _choices(state):
-            return _to_staff(state, Reason.MOVEMENT_NOT_POSSIBLE, now)
-        return _show(_next_action(state, now), now)
+        return _next_action(state, now)
     checking = replace(state, phase=Phase.CHECKING, recogniser=None, steady=Steady())
     return _show(_logged(checking, "checking", now), now)
 
@@ -503,9 +505,7 @@ def _cannot(state: State, _event: CannotDo, now: float) -> Result:
     if r is None or r.stage not in {Stage.PROMPTED, Stage.MOVING}:
         return state, ()
     state = _logged(replace(state, cannot=state.cannot | {r.kind}), f"cannot {r.kind.name}", now)
-    if not _choices(state):
-        return _to_staff(state, Reason.MOVEMENT_NOT_POSSIBLE, now)
-    return _show(_replaced(state, now, more_time=True), now)
+    return _declined(state, now)
 
 
 def _hint(r: Recogniser, seen: Observation) -> Guidance | None:

@@ -121,7 +121,8 @@ def test_a_customer_reads_chinese_by_touch_and_gets_another_movement(page, house
     view(page, "consent")
     page.tap('[data-language="zh"]')
     page.tap("#agree")
-    page.wait_for_selector("#cannot:visible", timeout=PATIENCE_MS)
+    # For an open mouth there is no other movement.
+    wait_for(lambda: page.is_visible("#cannot") and page.inner_text("#prompt") != "请张大嘴巴")
     declined = page.inner_text("#prompt")
     page.tap("#cannot")
     wait_for(lambda: page.inner_text("#prompt") != declined)

@@ -88,6 +88,7 @@ def test_a_substitute_is_of_equal_strength():
     assert set(substitutes(TURN_LEFT, everything, frozenset({TURN_LEFT}))) == {TURN_RIGHT, LOOK_UP}
     assert substitutes(BLINK, everything, frozenset({BLINK})) == (MOUTH_OPEN,)
     assert substitutes(BLINK, everything, frozenset({BLINK, MOUTH_OPEN})) == ()
+    assert substitutes(MOUTH_OPEN, everything, frozenset({MOUTH_OPEN})) == ()
     assert substitutes(TURN_LEFT, everything, frozenset(DEPTH_KINDS)) == ()
     assert draw_replacement(b"n", 0, 1, (LOOK_UP,)).kind is LOOK_UP
 

@@ -304,12 +304,34 @@ def test_eyes_that_cannot_be_read_are_not_asked_to_blink():
     assert BLINK not in {record.kind for record in result.challenges}
 
 
-def test_a_turn_never_stands_in_for_the_lids_that_a_mask_does_not_have():
+@pytest.mark.parametrize("nonce", [bytes([number]) * 16 for number in range(6)])  # a blink first, second and third
+def test_a_turn_never_stands_in_for_the_lids_that_a_mask_does_not_have(nonce):
     narrow = Actor(resting=Attitude(eyes=0.3))
-    played = play(narrow, only(BLINK, TURN_LEFT, TURN_RIGHT))
+    asked = begin(nonce, challenges=(BLINK, TURN_LEFT, TURN_RIGHT))
+    played = play(narrow, asked)
     assert played.result is None
     assert played.state.phase is Phase.ASSIST
     assert played.state.assist_reason is Reason.MOVEMENT_NOT_POSSIBLE
+
+
+def test_a_picture_with_holes_for_the_eyes_does_not_get_a_blink_for_a_mouth_by_declining_it():
+    def declines(t_s, state):
+        r = state.recogniser
+        return CannotDo() if r is not None and r.prompted and r.kind is MOUTH_OPEN else None
+
+    for number in range(6):
+        played = play(Actor(answers={MOUTH_OPEN: None}), begin(bytes([number]) * 16), interrupt=declines)
+        assert played.result is None
+        assert played.state.phase is Phase.ASSIST
+
+
+def test_a_picture_whose_mouth_stands_open_is_asked_for_a_mouth_all_the_same():
+    shown_open = Actor(resting=Attitude(mouth=0.5), answers={MOUTH_OPEN: None})
+    assert play(shown_open, begin()).result.outcome is not Outcome.MATCH
+    full_lips = Actor(resting=Attitude(mouth=0.45))
+    result = play(full_lips, begin()).result
+    assert result.outcome is Outcome.MATCH
+    assert MOUTH_OPEN in {record.kind for record in result.challenges}
 
 
 def test_a_mask_whose_lids_and_jaw_are_rigid_is_refused_although_it_turns():
