@@ -18,10 +18,12 @@ import numpy as np
 from edge.session.decision import ChallengeKind, Reason
 from edge.session.observation import FaceSeen
 
-# Actions that show depth, and actions that show a living face: a substitute comes from the same group.
+# Actions that show depth, and actions that show a living face.
 DEPTH_KINDS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT, ChallengeKind.LOOK_UP)
 SMALL_KINDS = (ChallengeKind.BLINK, ChallengeKind.MOUTH_OPEN)
 TURNS = (ChallengeKind.TURN_LEFT, ChallengeKind.TURN_RIGHT)
+# What a substitute for these may be; for a turn or a look up it is any that shows depth.
+_EQUAL = {ChallengeKind.BLINK: SMALL_KINDS, ChallengeKind.MOUTH_OPEN: (ChallengeKind.MOUTH_OPEN,)}
 
 # The pause before each prompt, beside the rest that comes first (NEUTRAL_HOLD_S): short for a counter, too varied for a
 # recording.
@@ -151,7 +153,7 @@ def substitutes(
     which glasses hide, an open mouth. Nothing is as strong as an open mouth: a picture with holes for its holder's eyes
     blinks, and a mask with lids does. Where nothing is left, a member of staff takes over.
     """
-    equal = DEPTH_KINDS if kind in DEPTH_KINDS else SMALL_KINDS if kind is ChallengeKind.BLINK else (kind,)
+    equal = _EQUAL.get(kind, DEPTH_KINDS)
     return tuple(k for k in allowed_kinds(allowed) if k in equal and k not in cannot)
 
 
