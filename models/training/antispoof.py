@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge.vision import crops
-from models.training import scenes, warm
+from models.training import presentations, scenes, warm
 from models.training.detector import Residual, as_tensor, conv
 from models.training.run import Run, half, pixels
 
@@ -30,6 +30,7 @@ SIZE = crops.ANTISPOOF_CROP_PX
 CANVAS = 2 * SIZE  # pictures are made twice as fine as the model sees them: moire comes from real resampling
 UNIT = CANVAS / crops.ANTISPOOF_CROP_UNITS
 BATCH = 64
+DRAWN, REAL = 36, 2  # on top of a batch: of the simulator, and of the clips
 FRESH = 16  # of a batch; the rest was seen before (composing costs more than learning)
 KEPT = 20_000
 RATE, RATE_ON = 2e-3, 1e-3  # peak learning rate, from random numbers and where a shipped network goes on
@@ -266,10 +267,10 @@ def _frame_behind(rng: np.random.Generator, scene: np.ndarray, rooms: list) -> N
     scene[:] = _lay(scene, layer, corners)
 
 
-def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None, start: Path | None) -> None:
+def train(folder: Path, pool_dir: Path, minutes: float, drawn: Path | None, start: Path | None) -> None:
     """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
 
-    extra: `antispoof.npz` of scenes.draw_people: with some frames of CLIPS, a third on top of each batch.
+    drawn: the folder of `presentations`: with some frames of CLIPS, half on top of each batch.
     start: a shipped .tflite whose weights are the beginning of a new run.
     """
     torch.set_num_threads(1)
@@ -277,7 +278,8 @@ def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None, star
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
-    more = _more(extra) if extra else None
+    more = presentations.Crops.load(drawn).part(held_out=False) if drawn else None
+    real = _real_people() if drawn else []
     model, rng, kept = (
         Antispoof().to(memory_format=torch.channels_last),
         np.random.default_rng(3000),
@@ -295,8 +297,8 @@ def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None, star
         batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
         kept.extend(fresh)
         if more is not None:
-            chosen = rng.integers(len(more["crops"]), size=BATCH // 3)
-            batch += [_again(rng, more["crops"][i], float(more["bona_fide"][i])) for i in chosen]
+            batch += [_again(rng, *crop) for crop in more.draw(rng, DRAWN)]
+            batch += [_again(rng, real[int(rng.integers(len(real)))], 1.0) for _ in range(REAL)]
         x, goal = torch.from_numpy(np.stack([b[0] for b in batch])), torch.tensor([[b[1]] for b in batch])
         run.composed()
         with half():
@@ -307,15 +309,10 @@ def train(folder: Path, pool_dir: Path, minutes: float, extra: Path | None, star
     torch.save(run.average.module.state_dict(), folder / "antispoof.pt")
 
 
-def _more(extra: Path) -> dict[str, np.ndarray]:
-    """The drawn people and prints, and some frames of three clips."""
-    drawn = np.load(extra)
+def _real_people() -> list[np.ndarray]:
+    """Crops of some frames of three clips."""
     clips = [scenes.data_dir() / "clips" / f"{name}.mp4" for name in CLIPS]
-    real = [crop for clip in clips for crop in face_crops(itertools.islice(scenes.frames(clip), 0, 60, 5))]
-    return {
-        "crops": np.concatenate([drawn["crops"], np.stack(real)]),
-        "bona_fide": np.concatenate([drawn["bona_fide"], np.ones(len(real), np.float32)]),
-    }
+    return [crop for clip in clips for crop in face_crops(itertools.islice(scenes.frames(clip), 0, 60, 5))]
 
 
 def _again(rng: np.random.Generator, picture: np.ndarray, label: float) -> tuple[np.ndarray, float]:
@@ -372,11 +369,11 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(".runs/antispoof"))
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--extra", type=Path, help="more crops, see train()")
+    parser.add_argument("--drawn", type=Path, help="folder of models.training.presentations, to learn from as well")
     parser.add_argument("--export", type=Path, help="write the trained network to this .tflite")
     parser.add_argument("--start", type=Path, help="a shipped .tflite whose weights a new run begins with")
     given = parser.parse_args()
     if given.export:
         export(given.out / "antispoof.pt", given.pool, given.export)
     else:
-        train(given.out, given.pool, given.minutes, given.extra, given.start)
+        train(given.out, given.pool, given.minutes, given.drawn, given.start)

@@ -1,7 +1,8 @@
 """How well the passive model tells people from attacks that it never saw; nothing is trained here.
 
-`python -m models.training.antispoof_check models/antispoof.tflite --pool .runs/pool --people 3`. Three stills and six
-clips of real people say little; made attacks say how well it knows our own generator. Read none of it as APCER.
+`python -m models.training.antispoof_check models/antispoof.tflite --pool .runs/pool --drawn .runs/presentations`.
+Three stills and six clips of real people say little; attacks made here say how well it knows our own generators. Read
+none of it as APCER.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 
 from edge.vision import crops
-from models.training import scenes
-from models.training.antispoof import Antispoof, crop_at, face_crops, followed, sample
+from models.training import presentations, scenes
+from models.training.antispoof import Antispoof, crop_at, followed, sample
 from models.training.detector import as_tensor
 
 EVERY = 5  # of a clip's frames, every so many are put to the teachers and cut anew
@@ -37,8 +38,8 @@ def runner(model: Path) -> Answer:
     return lambda crop: float(1 / (1 + np.exp(-file.run([crop[None].astype(np.float32) / 127.5 - 1])[0][0, 0])))
 
 
-def check(model: Path, pool_dir: Path, people: int) -> None:
-    """Errors at 0.5 on made attacks from held-out faces and rooms; the stills; the clips; drawn people and prints."""
+def check(model: Path, pool_dir: Path, drawn: Path | None) -> None:
+    """Errors at 0.5 on made attacks from held-out faces and rooms; the stills; the clips; the simulator's attacks."""
     run = runner(model)
     pool, rng = scenes.load_pool(pool_dir), np.random.default_rng(13)
     indices, rooms = np.flatnonzero(pool.held_out), scenes.load_rooms(held_out=True)
@@ -51,10 +52,16 @@ def check(model: Path, pool_dir: Path, people: int) -> None:
     )
     print(f"bona fide refused {np.mean(np.array(said[1.0]) <= 0.5):.3f} of {len(said[1.0])}")
     on_pictures(run)
-    for seed in range(80_000, 80_000 + people):
-        live = (frame for frame, _, _ in scenes.rendered_live(seed, 6))
-        report(f"drawn person {seed}", [run(crop) for crop in face_crops(live)])
-        report(f"print of drawn person {seed}", [run(crop) for crop in face_crops(scenes.rendered_print(seed, 5))])
+    if drawn is not None:
+        on_presentations(run, presentations.Crops.load(drawn).part(held_out=True))
+
+
+def on_presentations(run: Answer, kept_out: presentations.Crops) -> None:
+    """The simulator's people and attacks, by species: crops of holders that were not learned from."""
+    said = np.array([run(crop) for crop in kept_out.crops])
+    print(f"{len(np.unique(kept_out.seed))} holders kept out")
+    for species in np.unique(kept_out.species):
+        report(str(species), said[kept_out.species == species].tolist())
 
 
 def on_pictures(run: Answer) -> None:
@@ -135,7 +142,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help=".tflite or .pt")
     parser.add_argument("--pool", type=Path, default=Path(".runs/pool"))
-    parser.add_argument("--people", type=int, default=0, help="so many rendered people, and prints of them")
+    parser.add_argument("--drawn", type=Path, help="folder of models.training.presentations")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    check(given.model, given.pool, given.people)
+    check(given.model, given.pool, given.drawn)

@@ -661,41 +661,19 @@ def rendered_live(seed: int, count: int) -> Iterator[tuple[NDArray[np.uint8], ND
         yield frame, stage.truth.landmarks.astype(np.float32), opening
 
 
-def rendered_print(seed: int, count: int) -> Iterator[NDArray[np.uint8]]:
-    """A print of a drawn person, held before the simulated camera by somebody who follows the screen: frames RGB."""
-    from edge.session.decision import ChallengeKind
-    from edge.session.machine import Phase, Screen
-    from simulator.attacks import PrintStage, draw_print
-    from simulator.camera import SimulatedCamera, VirtualClock
-    from simulator.person import Person
-
-    stage = PrintStage(Person.from_seed(seed), seed, how=draw_print(seed, bent=seed % 3 == 0))
-    camera = SimulatedCamera(stage, seed=seed, fps=4, clock=VirtualClock())
-    for k in range(count + 3):
-        if k == 4:
-            stage.on_screen(Screen(Phase.CHALLENGE, action=ChallengeKind.TURN_LEFT))
-        frame = camera.read(1.0)
-        if k >= 3:  # the exposure has settled
-            yield cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
-
-
-def draw_people(folder: Path, first: int, count: int, frames_each: int = 6, *, prints: bool = True) -> None:
-    """Rendered crops for training: `antispoof.npz` (live and print), `landmarks.npz` (live, with exact points).
+def draw_people(folder: Path, first: int, count: int, frames_each: int = 6) -> None:
+    """Rendered crops for training: `landmarks.npz`, drawn people with exact points and lids.
 
     Seeds start at `first`: far from those that demonstrations and tests use.
     """
     from edge.vision import crops
 
     folder.mkdir(parents=True, exist_ok=True)
-    teacher, rng = Teacher(), np.random.default_rng(17)
-    wide, label, cuts, points, openness = [], [], [], [], []
+    rng = np.random.default_rng(17)
+    cuts, points, openness = [], [], []
     for seed in range(first, first + count):
         for frame, landmarks, opening in rendered_live(seed, frames_each):
-            keypoints = crops.keypoints_from_landmarks(landmarks)
-            crop = crops.antispoof_crop(keypoints)
-            wide.append(warp_small(frame, crop.matrix, (crop.size_px, crop.size_px), cv2.BORDER_REPLICATE))
-            label.append(1)
-            exact = crops.landmark_crop(keypoints)
+            exact = crops.landmark_crop(crops.keypoints_from_landmarks(landmarks))
             side = exact.size_px / exact.scale
             upright = float(np.arctan2(exact.matrix[0, 1], exact.matrix[0, 0])) + rng.normal(0, 0.12)
             centre = exact.to_picture(np.array([[exact.size_px / 2] * 2]))[0] + rng.uniform(-0.1, 0.1, 2) * side
@@ -703,17 +681,8 @@ def draw_people(folder: Path, first: int, count: int, frames_each: int = 6, *, p
             cuts.append(warp_small(frame, near.matrix, (128, 128), cv2.BORDER_REPLICATE))
             points.append(near.to_crop(landmarks) / 128)
             openness.append(opening)
-        mesh = None
-        for frame in rendered_print(seed, 5) if prints else ():
-            mesh, face = (first_face(teacher, frame), 1.0) if mesh is None else teacher.track(frame, mesh)
-            mesh, face = teacher.track(frame, mesh)
-            if face > 0.5:
-                crop = crops.antispoof_crop(crops.keypoints_from_landmarks(mesh[LANDMARKS, :2]))
-                wide.append(warp_small(frame, crop.matrix, (crop.size_px, crop.size_px), cv2.BORDER_REPLICATE))
-                label.append(0)
-        print(seed, len(wide), sum(label), flush=True)
+        print(seed, len(cuts), flush=True)
         if seed % 20 == 19 or seed == first + count - 1:
-            np.savez(folder / "antispoof.npz", crops=np.stack(wide), bona_fide=np.array(label, np.float32))
             shapes = {"points": np.array(points, np.float32), "openness": np.array(openness, np.float32)}
             np.savez(folder / "landmarks.npz", crops=np.stack(cuts), **shapes)
 
@@ -722,15 +691,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--pool", type=Path, help="label the faces into this folder")
     parser.add_argument("--steady", type=Path, help="average several answers for each face of this folder's pool")
-    parser.add_argument("--people", type=Path, help="draw people and prints into this folder")
+    parser.add_argument("--people", type=Path, help="draw people, for the landmarks, into this folder")
     parser.add_argument("--first", type=int, default=70_000)
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--frames", type=int, default=6, help="of each person")
-    parser.add_argument("--no-prints", action="store_true")
     given = parser.parse_args()
     if given.pool:
         label_pool(given.pool)
     if given.steady:
         steady_pool(given.steady)
     if given.people:
-        draw_people(given.people, given.first, given.count, given.frames, prints=not given.no_prints)
+        draw_people(given.people, given.first, given.count, given.frames)

@@ -52,6 +52,15 @@ class Plan:
     fps: float = 15.0
     species: tuple[Species, ...] = PRESENTATIONS
 
+    @property
+    def command(self) -> str:
+        """What a reader types to play the same sessions."""
+        told = f"vouch-sim study --people {self.people.value} --bona-fide {self.bona_fide} --attacks {self.attacks} "
+        told += f"--fps {self.fps:g}"
+        if self.species != PRESENTATIONS:
+            told += " --species " + " ".join(species.value for species in self.species)
+        return told
+
     def scenarios(self) -> Iterator[Scenario]:
         """In an order that has all kinds early, and one holder's attacks together: a head takes a second to model."""
         rounds = max(self.bona_fide, self.attacks)

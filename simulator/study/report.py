@@ -96,8 +96,7 @@ def summary(rows: Sequence[Row], setup: Setup, plan: Plan, *, wall_s: float) -> 
         "warning": WARNING,
         "setup": setup.to_json(),
         "seeds": [seeds, seeds + max(plan.bona_fide, plan.attacks) - 1],
-        "command": f"vouch-sim study --people {plan.people.value} --bona-fide {plan.bona_fide} "
-        f"--attacks {plan.attacks} --fps {plan.fps:g}",
+        "command": plan.command,
         "sessions": {"played": len(rows), "planned": sum(1 for _ in plan.scenarios())},
         "played_s_a_session": round(float(np.mean([row.wall_s for row in rows])), 2) if rows else None,
         "wall_s": round(wall_s),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from edge.errors import ConfigError
+from simulator import cli
 from simulator.species import Species, Strength
+from simulator.study import command
 from simulator.study.intervals import clopper_pearson
 from simulator.study.plan import People, Plan
 from simulator.study.report import rate, summary, taken_for_bona_fide, write_report
@@ -135,3 +137,12 @@ def test_a_study_that_was_stopped_says_how_much_of_it_was_played(tmp_path):
     paths = write_report([ROW, ATTACK], SETUP, Plan(bona_fide=2, attacks=1), tmp_path, wall_s=1.0)
     assert "2 of the plan's 10 sessions" in paths[0].read_text(encoding="utf-8")
     assert json.loads(paths[1].read_text(encoding="utf-8"))["sessions"] == {"played": 2, "planned": 10}
+
+
+def test_the_command_in_the_report_names_the_same_sessions_again(tmp_path, monkeypatch):
+    plan = Plan(People.REPORT, bona_fide=3, attacks=2, fps=20, species=(Species.PERSON, Species.MASK))
+    asked = []
+    monkeypatch.setattr(command, "carry_out", lambda plan, *_, **__: (asked.append(plan), ([ROW], SETUP))[1])
+    for wanted in (plan, Plan(People.REPORT, bona_fide=3)):
+        assert cli.main([*wanted.command.split()[1:], "--out", str(tmp_path)]) == 0
+        assert asked[-1] == wanted

@@ -1,0 +1,188 @@
+"""Drawn people and attacks for the passive model: crops that a terminal shows it in the simulator's sessions.
+
+`python -m models.training.presentations --out DIR --count N [--workers 2]`; given again with a larger count it goes on.
+Injected video is not among them: it looks like a person because it is the picture of one, and the sensor tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.drivers.camera import Image
+from edge.session import machine
+from edge.session.observation import Observation
+from edge.vision import crops
+from edge.vision.picture import Levels
+from simulator.carrier.server import reference_policy
+from simulator.play import Terminal, play
+from simulator.room import Lighting
+from simulator.scenario import AttackTable, DocumentTable, LightTable, PersonTable, RoomTable, Scenario
+from simulator.species import Species, Strength
+
+PACK = Path(__file__).resolve().parents[1]
+# Nobody of these is drawn elsewhere: demonstrations, tests and checks stay below, the studies begin at 300,000.
+FIRST = 100_000
+WEARER = 50_000  # added for the other person: behind a mask or a cut-out
+KEPT = "presentations-{:06d}.npz"  # of one holder
+EACH = 5  # crops of a session
+EVERY = 2  # a crop of so many that the passive model would be asked about
+FPS = 6.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """`crops` [N, 96, 96, 3] RGB, whether each is `bona_fide` (1 or 0), its `species`, and the `seed` of its holder."""
+
+    crops: NDArray[np.uint8]
+    bona_fide: NDArray[np.float32]
+    species: NDArray[np.str_]
+    seed: NDArray[np.int64]
+
+    @classmethod
+    def load(cls, folder: Path) -> Crops:
+        """All that was drawn so far. FileNotFoundError where there is nothing."""
+        parts = [np.load(path) for path in sorted(folder.glob("presentations-*.npz"))]
+        if not parts:
+            raise FileNotFoundError(f"no presentations in {folder}: python -m models.training.presentations --out DIR")
+        seeds = [np.full(len(part["crops"]), int(part["seed"])) for part in parts]
+        species = np.concatenate([part["species"] for part in parts])
+        cut = np.concatenate([part["crops"] for part in parts])
+        return cls(cut, (species == Species.PERSON.value).astype(np.float32), species, np.concatenate(seeds))
+
+    def part(self, *, held_out: bool) -> Crops:
+        """Those to learn from, or those of every eighth holder, kept out."""
+        chosen = (self.seed % 8 == 0) == held_out
+        return Crops(self.crops[chosen], self.bona_fide[chosen], self.species[chosen], self.seed[chosen])
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[NDArray[np.uint8], float]]:
+        """`count` crops and labels: every second one bona fide, of the attacks every species as often."""
+        kinds = [name for name in np.unique(self.species) if name != Species.PERSON.value]
+        found = []
+        for k in range(count):
+            kind = Species.PERSON.value if k % 2 else kinds[int(rng.integers(len(kinds)))]
+            index = int(rng.choice(self._of(kind)))
+            found.append((self.crops[index], float(self.bona_fide[index])))
+        return found
+
+    def _of(self, species: str) -> NDArray[np.intp]:
+        return np.flatnonzero(self.species == species)
+
+
+def scenarios(seed: int) -> Iterator[Scenario]:
+    """Holder and wearer as they are, and every kind of attack with the holder: masks and cut-outs twice."""
+    rng = np.random.default_rng([9101, seed])
+    lights = tuple(Lighting)
+
+    def scenario(species: Species, live: int, k: int) -> Scenario:
+        strength = Strength(rng.choice([s.value for s in Strength], p=[0.2, 0.3, 0.5]))
+        attack = AttackTable(species=species, strength=strength, seed=seed + k) if species.attack else None
+        return Scenario(
+            name=f"{species.value}/{seed}",
+            challenge=seed + k,
+            fps=FPS,
+            person=PersonTable(seed=live),
+            document=DocumentTable(seed=seed if attack else live),
+            room=RoomTable(seed=seed + 7 * k),
+            light=LightTable(kind=lights[int(rng.integers(len(lights)))]),
+            attack=attack,
+        )
+
+    other = seed + WEARER
+    for k, live in enumerate((seed, seed, other, other)):
+        yield scenario(Species.PERSON, live, k)
+    for k, species in enumerate((Species.MASK, Species.MASK, Species.CUT_OUT, Species.CUT_OUT)):
+        yield scenario(species, other, 10 + k)
+    yield scenario(Species.BENT_PRINT if seed % 2 else Species.PRINT, other, 20)
+    yield scenario(Species.REPLAY if seed % 4 == 0 else Species.PHONE, other, 21)
+
+
+class _EnoughError(Exception):
+    pass
+
+
+def session_crops(scenario: Scenario, terminal: Terminal) -> list[NDArray[np.uint8]]:
+    """What the passive model would be shown in this session's first seconds, some of it."""
+    found: list[NDArray[np.uint8]] = []
+    asked, levels = 0, Levels()
+
+    def look(image: Image, seen: Observation, _screen: machine.Screen | None) -> None:
+        nonlocal asked
+        if seen.face is None or seen.face.bona_fide is None:
+            return
+        if asked % EVERY == 0:
+            levels.show(image)
+            crop = crops.antispoof_crop(crops.keypoints_from_landmarks(seen.face.points))
+            found.append(levels.cut(crop)[..., ::-1].copy())
+        asked += 1
+        if len(found) == EACH:
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        play(scenario, terminal, on_frame=look)
+    return found
+
+
+def draw(seed: int, folder: Path) -> int:
+    """Write one holder's file; how many crops it has."""
+    terminal = _terminal()
+    cut: list[NDArray[np.uint8]] = []
+    species: list[str] = []
+    for scenario in scenarios(seed):
+        found = session_crops(scenario, terminal)
+        cut += found
+        species += [scenario.species.value] * len(found)
+    target = folder / KEPT.format(seed)
+    partial = target.with_suffix(".part")
+    with partial.open("wb") as file:
+        np.savez(file, crops=np.stack(cut), species=np.array(species), seed=seed)
+    partial.rename(target)
+    return len(cut)
+
+
+_opened: list[Terminal] = []
+
+
+def _terminal() -> Terminal:
+    """Rules that never end a session because of what the passive model says: its mistakes are what is wanted."""
+    if not _opened:
+        cv2.setNumThreads(1)
+        _opened.append(Terminal.open(PACK, replace(reference_policy(), bona_fide_min_permille=0)))
+    return _opened[0]
+
+
+def _job(told: tuple[int, Path]) -> tuple[int, int]:
+    return told[0], draw(*told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(".runs/presentations"))
+    parser.add_argument("--first", type=int, default=FIRST)
+    parser.add_argument("--count", type=int, default=120, help="so many holders, ten sessions each")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    seeds = range(given.first, given.first + given.count)
+    missing = [(seed, given.out) for seed in seeds if not (given.out / KEPT.format(seed)).exists()]
+    started = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(given.workers) as workers:
+        for done, (seed, count) in enumerate(workers.imap_unordered(_job, missing), 1):
+            left_min = (time.monotonic() - started) / done * (len(missing) - done) / 60
+            print(
+                f"{seed}: {count} crops; {len(missing) - done} to go, {left_min:.1f} min",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
