@@ -30,6 +30,9 @@ COLUMNS, ROWS = WIDTH // STRIDE, HEIGHT // STRIDE
 BATCH = 48
 FRESH = 16  # of a batch; the rest was seen before (composing costs as much as learning)
 KEPT = 6000
+HARD = 6  # of a batch: pictures without a face in which the network found one
+HARD_KEPT, HARD_FROM = 1500, 0.15  # how many are kept, and from which probability on
+PROFILES_AS_OFTEN = 8  # faces turned by more than 17 degrees are few in the pool: each counts as so many
 # Peak learning rate, from random numbers and where a shipped network goes on.
 RATE, RATE_ON = 3e-3, 1e-3
 # Tensor names of the last convolution and of what follows it: they stay in float, so that boxes are not coarse.
@@ -89,7 +92,7 @@ def compose(
     inner = scenes.room_background(rng, rooms, width, height)
     _distract(rng, inner, rooms, pool, indices)
     faces: list = []
-    count = int(rng.choice([0, 1, 2, 3], p=[0.2, 0.64, 0.1, 0.06]))
+    count = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.5, 0.1, 0.05]))
     for k in range(count):
         face = scenes.draw_face(rng, pool, indices, turner)
         tall = (
@@ -209,7 +212,9 @@ def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None) -> N
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
     turner = scenes.HeadTurner(pool)
-    rng, kept = np.random.default_rng(1000), deque(maxlen=KEPT)
+    profiles = indices[np.abs(scenes.mesh_yaws(pool.mesh[indices])) > 0.3]
+    indices = np.concatenate([indices, np.repeat(profiles, PROFILES_AS_OFTEN - 1)])
+    rng, kept, hard = np.random.default_rng(1000), deque(maxlen=KEPT), deque(maxlen=HARD_KEPT)
 
     def fresh(count: int) -> list[Sample]:
         return [
@@ -226,12 +231,15 @@ def train(folder: Path, pool_dir: Path, minutes: float, start: Path | None) -> N
     for _ in run.steps(minutes):
         new = fresh(FRESH)
         batch = new + [_mirrored(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
+        batch += [_mirrored(rng, *hard[int(rng.integers(len(hard)))]) for _ in range(HARD) if hard]
         kept.extend(new)
         x, *goals = (torch.from_numpy(np.stack(part)) for part in zip(*batch, strict=True))
         run.composed()
         with half():
             out = model(pixels(x))
         score, error = loss_of(out.float(), *goals)
+        found = torch.sigmoid(out[:FRESH, :, 0].detach().float()).amax(1).tolist()
+        hard.extend(sample for sample, p in zip(new, found, strict=True) if p > HARD_FROM and not sample[1].any())
         run.learn(score + 12 * error, {"score": score, "error": error}, len(batch))
     run.save()
     torch.save(run.average.module.state_dict(), folder / "detector.pt")

@@ -4,7 +4,9 @@
 its score threshold. LFW is looked at and never learned from; the rooms are those that training keeps out.
 
 A face is found where a box overlaps the teacher's (intersection over union above 0.5). A turned face is the picture on
-the teacher's mesh, seen from another side: no photograph, but the only way to 45 degrees here.
+the teacher's mesh, seen from another side: no photograph, but the only way to 45 degrees here. Pictures are chosen that
+show the head within FURTHER_DEG of where it is turned to (mirrored where they look to the other side): what a picture
+never saw can only be smeared, and a smear is no face.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from models.training import scenes
 WIDTH, HEIGHT = 640, 480
 NARROWEST_PX, WIDEST_PX = 90, 420
 TURNED_DEG = 45.0
+FURTHER_DEG = 25.0
 LOWEST = 0.3
 
 
@@ -109,23 +112,31 @@ class LfwFaces:
     def frames(self, count: int, turned_deg: float) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64], float]]:
         """Frame BGR, landmarks [138, 2] px, yaw. The same `count` frames at every call."""
         rng = np.random.default_rng([41, int(turned_deg)])
-        order = iter(rng.permutation(len(self._files)))
-        made = 0
-        while made < count:
-            picture = scenes.read_rgb(self._files[next(order)])
-            image = cv2.resize(picture, (scenes.FACE_PX, scenes.FACE_PX), interpolation=cv2.INTER_AREA)
-            mesh, face = self._teacher.refine(image, np.array([64.0, 66.0]), 105.0)
-            if face < 0.9:
-                continue
+        order = itertools.cycle(rng.permutation(len(self._files)))
+        for _ in range(count):
+            aim = np.radians(rng.uniform(-turned_deg, turned_deg)) if turned_deg else None
+            picture, image, mesh = self._face(order, aim)
             yaw, grown = float(np.arctan(scenes.mesh_yaw(mesh))), picture.shape[0] / scenes.FACE_PX
-            if turned_deg:
-                aim = np.radians(rng.uniform(-turned_deg, turned_deg))
+            if aim is not None:
                 picture, mesh = self._turner.turn(image, mesh, yaw - aim, 0.0)
                 yaw, grown = float(aim), 1.0
             landmarks = ((mesh[scenes.LANDMARKS, :2] + 0.5) * grown - 0.5).astype(np.float64)
             width = float(np.exp(rng.uniform(np.log(NARROWEST_PX), np.log(WIDEST_PX))))
             yield (*self._placed(rng, picture, landmarks, width), float(np.degrees(yaw)))
-            made += 1
+
+    def _face(self, order: Iterator[int], aim: float | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray]:
+        """The next picture, it at FACE_PX, and its mesh there; one whose head is near `aim` (radians)."""
+        for index in order:
+            picture = scenes.read_rgb(self._files[index])
+            image = cv2.resize(picture, (scenes.FACE_PX, scenes.FACE_PX), interpolation=cv2.INTER_AREA)
+            mesh, face = self._teacher.refine(image, np.array([64.0, 66.0]), 105.0)
+            if aim is not None and scenes.mesh_yaw(mesh) * aim < 0:
+                picture, image = picture[:, ::-1], np.ascontiguousarray(image[:, ::-1])
+                mesh, face = self._teacher.refine(image, np.array([63.0, 66.0]), 105.0)
+            near = aim is None or abs(np.arctan(scenes.mesh_yaw(mesh)) - aim) < np.radians(FURTHER_DEG)
+            if face >= 0.9 and near:
+                break
+        return picture, image, mesh
 
     def _placed(
         self, rng: np.random.Generator, picture: NDArray, landmarks: NDArray, width: float

@@ -258,7 +258,8 @@ def draw_face(rng: np.random.Generator, pool: Pool, indices: NDArray, turner: He
     if turner is not None and rng.random() < 0.5:
         mesh = np.asarray(pool.mesh[index], np.float64).copy()
         mesh[LANDMARKS[:32], :2] = pool.eyes[index]
-        aim = np.clip(np.arctan(yaw) + rng.uniform(-0.7, 0.7), -0.8, 0.8)
+        # Further to the side it shows: what the picture never saw can only be smeared.
+        aim = np.clip(np.arctan(yaw) + rng.uniform(-0.2, 0.5) * (1 if yaw > 0 else -1), -0.8, 0.8)
         image, mesh = turner.turn(image, mesh, np.arctan(yaw) - aim, rng.normal(0, 0.35))
         image = np.ascontiguousarray(image[turner.MARGIN :][:FACE_PX, turner.MARGIN :][:, :FACE_PX])
         landmarks = (mesh[LANDMARKS, :2] - turner.MARGIN).astype(np.float32)
@@ -273,8 +274,13 @@ def draw_face(rng: np.random.Generator, pool: Pool, indices: NDArray, turner: He
 
 def mesh_yaw(mesh: NDArray) -> float:
     """Tangent of the head's yaw, from the depths of the face's two sides (234: picture left, 454: picture right)."""
-    across = mesh[454] - mesh[234]
-    return float(across[2] / max(across[0], 1e-3))
+    return float(mesh_yaws(mesh[None])[0])
+
+
+def mesh_yaws(meshes: NDArray) -> NDArray[np.float64]:
+    """The same of many meshes [N, 468, 3]."""
+    across = (meshes[:, 454] - meshes[:, 234]).astype(np.float64)
+    return across[:, 2] / np.maximum(across[:, 0], 1e-3)
 
 
 class HeadTurner:

@@ -1,0 +1,37 @@
+"""Crops that the passive model learns from: drawn by the simulator's sessions as a terminal would cut them."""
+
+import numpy as np
+import pytest
+
+from models.training import presentations
+from simulator.species import Species
+
+
+def test_every_species_with_a_sensor_before_it_is_drawn_and_people_as_often_as_masks():
+    drawn = [scenario for seed in range(100_000, 100_004) for scenario in presentations.scenarios(seed)]
+    kinds = [scenario.species for scenario in drawn]
+    assert set(kinds) == {species for species in Species if not species.injected} - {Species.TARGET}
+    assert kinds.count(Species.PERSON) == kinds.count(Species.MASK) + kinds.count(Species.CUT_OUT)
+    assert len({scenario.attack.strength for scenario in drawn if scenario.attack}) == 3
+
+
+@pytest.mark.timeout(240)
+def test_a_holders_crops_are_kept_with_their_species_and_drawn_evenly(tmp_path, monkeypatch):
+    few = [s for s in presentations.scenarios(100_001) if s.species in {Species.PERSON, Species.BENT_PRINT}][-2:]
+    monkeypatch.setattr(presentations, "scenarios", lambda _seed: iter(few))
+    assert presentations.draw(100_001, tmp_path) == 2 * presentations.EACH
+    crops = presentations.Crops.load(tmp_path)
+    assert crops.crops.shape == (2 * presentations.EACH, 96, 96, 3)
+    assert set(crops.species) == {"person", "bent-print"}
+    assert not crops.part(held_out=True).crops.size
+    labels = [label for _, label in crops.draw(np.random.default_rng(1), 10)]
+    assert labels.count(1.0) == labels.count(0.0) == 5
+    # Upright faces before a background: the middle is skin, redder than blue.
+    person = crops.crops[crops.species == "person"].astype(int)
+    middle = person[:, 40:60, 40:56].mean(axis=(0, 1, 2))
+    assert middle[0] > middle[2] + 5
+
+
+def test_an_empty_folder_says_what_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"models\.training\.presentations"):
+        presentations.Crops.load(tmp_path)
