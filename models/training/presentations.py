@@ -78,8 +78,8 @@ class Crops:
         return np.flatnonzero(self.species == species)
 
 
-def scenarios(seed: int) -> Iterator[Scenario]:
-    """Holder and wearer as they are, and every kind of attack with the holder: masks and cut-outs twice."""
+def scenarios(seed: int, takes: int) -> Iterator[Scenario]:
+    """Holder and wearer as they are, a mask and a cut-out, each `takes` times; a print or a screen a take."""
     rng = np.random.default_rng([9101, seed])
     lights = tuple(Lighting)
 
@@ -98,12 +98,13 @@ def scenarios(seed: int) -> Iterator[Scenario]:
         )
 
     other = seed + WEARER
-    for k, live in enumerate((seed, seed, other, other)):
-        yield scenario(Species.PERSON, live, k)
-    for k, species in enumerate((Species.MASK, Species.MASK, Species.CUT_OUT, Species.CUT_OUT)):
-        yield scenario(species, other, 10 + k)
-    yield scenario(Species.BENT_PRINT if seed % 2 else Species.PRINT, other, 20)
-    yield scenario(Species.REPLAY if seed % 4 == 0 else Species.PHONE, other, 21)
+    flat = (Species.BENT_PRINT if seed % 2 else Species.PRINT, Species.REPLAY if seed % 4 == 0 else Species.PHONE)
+    for k in range(takes):
+        yield scenario(Species.PERSON, seed, k)
+        yield scenario(Species.PERSON, other, 2 + k)
+        yield scenario(Species.MASK, other, 10 + k)
+        yield scenario(Species.CUT_OUT, other, 12 + k)
+        yield scenario(flat[(seed // 8 + k) % 2], other, 20 + k)
 
 
 class _EnoughError(Exception):
@@ -132,12 +133,12 @@ def session_crops(scenario: Scenario, terminal: Terminal) -> list[NDArray[np.uin
     return found
 
 
-def draw(seed: int, folder: Path) -> int:
+def draw(seed: int, folder: Path, takes: int) -> int:
     """Write one holder's file; how many crops it has."""
     terminal = _terminal()
     cut: list[NDArray[np.uint8]] = []
     species: list[str] = []
-    for scenario in scenarios(seed):
+    for scenario in scenarios(seed, takes):
         found = session_crops(scenario, terminal)
         cut += found
         species += [scenario.species.value] * len(found)
@@ -160,7 +161,7 @@ def _terminal() -> Terminal:
     return _opened[0]
 
 
-def _job(told: tuple[int, Path]) -> tuple[int, int]:
+def _job(told: tuple[int, Path, int]) -> tuple[int, int]:
     return told[0], draw(*told)
 
 
@@ -168,12 +169,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".runs/presentations"))
     parser.add_argument("--first", type=int, default=FIRST)
-    parser.add_argument("--count", type=int, default=120, help="so many holders, ten sessions each")
+    parser.add_argument("--count", type=int, default=120, help="so many holders")
+    parser.add_argument("--takes", type=int, default=1, help="five sessions each, of every holder")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     seeds = range(given.first, given.first + given.count)
-    missing = [(seed, given.out) for seed in seeds if not (given.out / KEPT.format(seed)).exists()]
+    missing = [(seed, given.out, given.takes) for seed in seeds if not (given.out / KEPT.format(seed)).exists()]
     started = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(given.workers) as workers:
         for done, (seed, count) in enumerate(workers.imap_unordered(_job, missing), 1):

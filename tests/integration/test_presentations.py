@@ -8,7 +8,7 @@ from simulator.species import Species
 
 
 def test_every_species_with_a_sensor_before_it_is_drawn_and_people_as_often_as_masks():
-    drawn = [scenario for seed in range(100_000, 100_004) for scenario in presentations.scenarios(seed)]
+    drawn = [scenario for seed in range(100_000, 100_016) for scenario in presentations.scenarios(seed, 2)]
     kinds = [scenario.species for scenario in drawn]
     assert set(kinds) == {species for species in Species if not species.injected} - {Species.TARGET}
     assert kinds.count(Species.PERSON) == kinds.count(Species.MASK) + kinds.count(Species.CUT_OUT)
@@ -17,9 +17,9 @@ def test_every_species_with_a_sensor_before_it_is_drawn_and_people_as_often_as_m
 
 @pytest.mark.timeout(240)
 def test_a_holders_crops_are_kept_with_their_species_and_drawn_evenly(tmp_path, monkeypatch):
-    few = [s for s in presentations.scenarios(100_001) if s.species in {Species.PERSON, Species.BENT_PRINT}][-2:]
-    monkeypatch.setattr(presentations, "scenarios", lambda _seed: iter(few))
-    assert presentations.draw(100_001, tmp_path) == 2 * presentations.EACH
+    few = [s for s in presentations.scenarios(100_001, 1) if s.species in {Species.PERSON, Species.BENT_PRINT}][1:]
+    monkeypatch.setattr(presentations, "scenarios", lambda _seed, _takes: iter(few))
+    assert presentations.draw(100_001, tmp_path, 1) == 2 * presentations.EACH
     crops = presentations.Crops.load(tmp_path)
     assert crops.crops.shape == (2 * presentations.EACH, 96, 96, 3)
     assert set(crops.species) == {"person", "bent-print"}
