@@ -37,6 +37,7 @@ KEPT = "presentations-{:06d}.npz"  # of one holder
 EACH = 5  # crops of a session
 EVERY = 2  # a crop of so many that the passive model would be asked about
 FPS = 6.0
+FRAMES_MAX = 50  # of a session that gives no more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +119,8 @@ def session_crops(scenario: Scenario, terminal: Terminal) -> list[NDArray[np.uin
 
     def look(image: Image, seen: Observation, _screen: machine.Screen | None) -> None:
         nonlocal asked
+        if seen.frame.index >= FRAMES_MAX:
+            raise _EnoughError
         if seen.face is None or seen.face.bona_fide is None:
             return
         if asked % EVERY == 0:
