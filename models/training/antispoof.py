@@ -297,7 +297,11 @@ def train(folder: Path, pool_dir: Path, minutes: float, drawn: Path | None, star
         batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
         kept.extend(fresh)
         if more is not None:
-            batch += [_again(rng, *crop) for crop in more.draw(rng, DRAWN)]
+            # There are hundreds of these people only: ever in other light, they are harder to know by heart.
+            batch += [
+                _again(rng, scenes.photometric(rng, crop, grey=0.05) if rng.random() < 0.5 else crop, label)
+                for crop, label in more.draw(rng, DRAWN)
+            ]
             batch += [_again(rng, real[int(rng.integers(len(real)))], 1.0) for _ in range(REAL)]
         x, goal = torch.from_numpy(np.stack([b[0] for b in batch])), torch.tensor([[b[1]] for b in batch])
         run.composed()
