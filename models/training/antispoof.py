@@ -30,7 +30,7 @@ SIZE = crops.ANTISPOOF_CROP_PX
 CANVAS = 2 * SIZE  # pictures are made twice as fine as the model sees them: moire comes from real resampling
 UNIT = CANVAS / crops.ANTISPOOF_CROP_UNITS
 BATCH = 64
-DRAWN, REAL = 36, 2  # on top of a batch: of the simulator, and of the clips
+DRAWN, REAL = 64, 2  # on top of a batch: of the simulator, and of the clips
 FRESH = 16  # of a batch; the rest was seen before (composing costs more than learning)
 KEPT = 20_000
 RATE, RATE_ON = 2e-3, 1e-3  # peak learning rate, from random numbers and where a shipped network goes on
@@ -270,7 +270,7 @@ def _frame_behind(rng: np.random.Generator, scene: np.ndarray, rooms: list) -> N
 def train(folder: Path, pool_dir: Path, minutes: float, drawn: Path | None, start: Path | None) -> None:
     """Train for `minutes` of wall time in all; a checkpoint each minute makes a stopped run resume.
 
-    drawn: the folder of `presentations`: with some frames of CLIPS, half on top of each batch.
+    drawn: the folder of `presentations`: with some frames of CLIPS, as many on top of each batch.
     start: a shipped .tflite whose weights are the beginning of a new run.
     """
     torch.set_num_threads(1)
