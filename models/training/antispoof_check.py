@@ -57,11 +57,12 @@ def check(model: Path, pool_dir: Path, drawn: Path | None) -> None:
 
 
 def on_presentations(run: Answer, kept_out: presentations.Crops) -> None:
-    """The simulator's people and attacks, by species: crops of holders that were not learned from."""
+    """The simulator's people and attacks, by species and strength: crops of holders that were not learned from."""
     said = np.array([run(crop) for crop in kept_out.crops])
     print(f"{len(np.unique(kept_out.seed))} holders kept out")
-    for species in np.unique(kept_out.species):
-        report(str(species), said[kept_out.species == species].tolist())
+    kinds = np.char.add(np.char.add(kept_out.species, " "), kept_out.strength)
+    for kind in np.unique(kinds):
+        report(str(kind).strip(), said[kinds == kind].tolist())
 
 
 def on_pictures(run: Answer) -> None:

@@ -42,11 +42,11 @@ FRAMES_MAX = 50  # of a session that gives no more
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
-    """`crops` [N, 96, 96, 3] RGB, whether each is `bona_fide` (1 or 0), its `species`, and the `seed` of its holder."""
+    """`crops` [N, 96, 96, 3] RGB; of each its `species`, an attack's `strength`, and the `seed` of its holder."""
 
     crops: NDArray[np.uint8]
-    bona_fide: NDArray[np.float32]
     species: NDArray[np.str_]
+    strength: NDArray[np.str_]
     seed: NDArray[np.int64]
 
     @classmethod
@@ -55,15 +55,13 @@ class Crops:
         parts = [np.load(path) for path in sorted(folder.glob("presentations-*.npz"))]
         if not parts:
             raise FileNotFoundError(f"no presentations in {folder}: python -m models.training.presentations --out DIR")
-        seeds = [np.full(len(part["crops"]), int(part["seed"])) for part in parts]
-        species = np.concatenate([part["species"] for part in parts])
-        cut = np.concatenate([part["crops"] for part in parts])
-        return cls(cut, (species == Species.PERSON.value).astype(np.float32), species, np.concatenate(seeds))
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in ("crops", "species", "strength")}
+        return cls(**joined, seed=np.concatenate([np.full(len(part["crops"]), int(part["seed"])) for part in parts]))
 
     def part(self, *, held_out: bool) -> Crops:
         """Those to learn from, or those of every eighth holder, kept out."""
         chosen = (self.seed % 8 == 0) == held_out
-        return Crops(self.crops[chosen], self.bona_fide[chosen], self.species[chosen], self.seed[chosen])
+        return Crops(self.crops[chosen], self.species[chosen], self.strength[chosen], self.seed[chosen])
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[NDArray[np.uint8], float]]:
         """`count` crops and labels: every second one bona fide, of the attacks every species as often."""
@@ -72,7 +70,7 @@ class Crops:
         for k in range(count):
             kind = Species.PERSON.value if k % 2 else kinds[int(rng.integers(len(kinds)))]
             index = int(rng.choice(self._of(kind)))
-            found.append((self.crops[index], float(self.bona_fide[index])))
+            found.append((self.crops[index], float(kind == Species.PERSON.value)))
         return found
 
     def _of(self, species: str) -> NDArray[np.intp]:
@@ -99,13 +97,13 @@ def scenarios(seed: int, takes: int) -> Iterator[Scenario]:
         )
 
     other = seed + WEARER
-    flat = (Species.BENT_PRINT if seed % 2 else Species.PRINT, Species.REPLAY if seed % 4 == 0 else Species.PHONE)
+    flat = rng.permutation([s.value for s in (Species.PRINT, Species.BENT_PRINT, Species.PHONE, Species.REPLAY)])
     for k in range(takes):
         yield scenario(Species.PERSON, seed, k)
         yield scenario(Species.PERSON, other, 2 + k)
         yield scenario(Species.MASK, other, 10 + k)
         yield scenario(Species.CUT_OUT, other, 12 + k)
-        yield scenario(flat[(seed // 8 + k) % 2], other, 20 + k)
+        yield scenario(Species(flat[k % 4]), other, 20 + k)
 
 
 class _EnoughError(Exception):
@@ -141,14 +139,16 @@ def draw(seed: int, folder: Path, takes: int) -> int:
     terminal = _terminal()
     cut: list[NDArray[np.uint8]] = []
     species: list[str] = []
+    strength: list[str] = []
     for scenario in scenarios(seed, takes):
         found = session_crops(scenario, terminal)
         cut += found
         species += [scenario.species.value] * len(found)
+        strength += [scenario.attack.strength.value if scenario.attack else ""] * len(found)
     target = folder / KEPT.format(seed)
     partial = target.with_suffix(".part")
     with partial.open("wb") as file:
-        np.savez(file, crops=np.stack(cut), species=np.array(species), seed=seed)
+        np.savez(file, crops=np.stack(cut), species=np.array(species), strength=np.array(strength), seed=seed)
     partial.rename(target)
     return len(cut)
 
