@@ -1,6 +1,6 @@
-"""Stills of the simulator's people and of prints of them, for `attacks`; they are no evidence on real people.
+"""Stills of the simulator's people and of attacks with them, for `attacks`; they are no evidence on real people.
 
-Seeds start where no training and no demonstration draws: persons, prints, rooms and light were never learned from.
+Seeds start where no training and no demonstration draws: persons, instruments, rooms and light were never learned from.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from edge.session.decision import ChallengeKind
 from edge.session.machine import Phase, Screen
-from simulator.attacks import PrintStage, draw_print
-from simulator.camera import PersonStage, SimulatedCamera, Stage, VirtualClock
-from simulator.person import Person
+from simulator.camera import SimulatedCamera, Stage, VirtualClock
+from simulator.cast import make_stage, modelled
+from simulator.room import Lighting, Place
+from simulator.scenario import AttackTable, DocumentTable, LightTable, PersonTable, RoomTable, Scenario
+from simulator.species import Species, Strength
 
 Image = NDArray[np.uint8]
 BONA_FIDE = "bona_fide"
-# Training draws people from 70,000 on, its own check from 80,000 on.
-FIRST_SEED = 90_000
+# Training draws people from 70,000 to 80,000 and from 100,000 on; who wears a mask is WEARER further.
+FIRST_SEED, WEARER = 90_000, 5_000
 FPS = 4.0
 # The exposure has settled, then somebody is asked to turn: stills of both.
 _SETTLING, _STILLS, _TURN_AT = 3, 5, 5
@@ -31,22 +33,33 @@ class Presentation:
     """One still before the camera, BGR."""
 
     name: str
-    species: str  # BONA_FIDE, or what kind of instrument it is
+    species: str  # BONA_FIDE, or what kind of instrument it is and how careful
     image: Image
 
 
 def rendered(people: int) -> Iterator[Presentation]:
-    """Five stills of each of so many people, of a print of each and of a bent print of each."""
-    for seed in range(FIRST_SEED, FIRST_SEED + people):
-        person = Person.from_seed(seed)
-        stages: dict[str, Stage] = {
-            BONA_FIDE: PersonStage(person, seed),
-            "print": PrintStage(person, seed, how=draw_print(seed)),
-            "bent-print": PrintStage(person, seed, how=draw_print(seed, bent=True)),
-        }
-        for species, stage in stages.items():
-            for k, image in enumerate(_filmed(stage, seed)):
-                yield Presentation(f"{seed}-{k}", species, image)
+    """Five stills of each of so many people, and of every kind of attack with each that a sensor sees.
+
+    Strength and light go round: three people have all strengths, six all lights.
+    """
+    kinds = [species for species in Species if not species.injected and species is not Species.TARGET]
+    strengths, lights = tuple(Strength), tuple(Lighting)
+    for k in range(people):
+        seed, strength = FIRST_SEED + k, strengths[k % len(strengths)]
+        for species in kinds:
+            live = seed if species is Species.PERSON else seed + WEARER
+            scenario = Scenario(
+                person=PersonTable(seed=live),
+                document=DocumentTable(seed=seed),
+                room=RoomTable(seed=seed),
+                light=LightTable(kind=lights[k % len(lights)]),
+                attack=AttackTable(species=species, strength=strength, seed=seed) if species.attack else None,
+            )
+            place = Place(scenario.room.seed, scenario.light.kind)
+            stage = make_stage(scenario, modelled(seed), modelled(live), place)
+            name = f"{species.value}, {strength.value}" if species.attack else BONA_FIDE
+            for n, image in enumerate(_filmed(stage, seed)):
+                yield Presentation(f"{seed}-{n}", name, image)
 
 
 def _filmed(stage: Stage, seed: int) -> Iterator[Image]:
