@@ -73,12 +73,13 @@ def prompt(page) -> str:
 def outside(page, size) -> list[str]:
     """What sticks out of the screen, is too small for a finger, or is cut off within its own box."""
     return page.evaluate(
-        """([width, height]) => [...document.querySelectorAll("h1, #hint, #reference, #time, .soon, button, input, label")]
+        """([width, height]) => [...document.querySelectorAll("h1, #hint, #reference, #time, .soon, #consent, button, input, label")]
           .filter((part) => part.checkVisibility())
           .filter((part) => {
             const box = part.getBoundingClientRect();
             const finger = part.tagName !== "BUTTON" || Math.min(box.width, box.height) >= 44;
-            const cut = part.scrollWidth > part.clientWidth + 1 && part.tagName !== "INPUT";
+            const cut = part.tagName !== "INPUT" && (
+              part.scrollWidth > part.clientWidth + 1 || part.id === "consent" && part.scrollHeight > part.clientHeight);
             return box.left < 0 || box.top < 0 || box.right > width + .5 || box.bottom > height + .5 || !finger || cut;
           })
           .map((part) => `${part.id || part.tagName} ${part.textContent}`)""",
