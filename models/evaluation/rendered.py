@@ -18,10 +18,11 @@ from simulator.cast import make_stage, modelled
 from simulator.room import Lighting, Place
 from simulator.scenario import AttackTable, DocumentTable, LightTable, PersonTable, RoomTable, Scenario
 from simulator.species import Species, Strength
+from simulator.study.plan import PRESENTATIONS
 
 Image = NDArray[np.uint8]
 BONA_FIDE = "bona_fide"
-# Training draws people from 70,000 to 80,000 and from 100,000 on; who wears a mask is WEARER further.
+# Training draws people from 70,000 to 82,000 and from 100,000 on; who wears a mask is WEARER further.
 FIRST_SEED, WEARER = 90_000, 5_000
 FPS = 4.0
 # The exposure has settled, then somebody is asked to turn: stills of both.
@@ -42,7 +43,7 @@ def rendered(people: int) -> Iterator[Presentation]:
 
     Strength and light go round: three people have all strengths, six all lights.
     """
-    kinds = [species for species in Species if not species.injected and species is not Species.TARGET]
+    kinds = [species for species in PRESENTATIONS if not species.injected]
     strengths, lights = tuple(Strength), tuple(Lighting)
     for k in range(people):
         seed, strength = FIRST_SEED + k, strengths[k % len(strengths)]

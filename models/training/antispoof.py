@@ -278,8 +278,6 @@ def train(folder: Path, pool_dir: Path, minutes: float, drawn: Path | None, star
     folder.mkdir(parents=True, exist_ok=True)
     pool = scenes.load_pool(pool_dir)
     indices, rooms = np.flatnonzero(~pool.held_out), scenes.load_rooms(held_out=False)
-    more = presentations.Crops.load(drawn).part(held_out=False) if drawn else None
-    real = _real_people() if drawn else []
     model, rng, kept = (
         Antispoof().to(memory_format=torch.channels_last),
         np.random.default_rng(3000),
@@ -292,6 +290,8 @@ def train(folder: Path, pool_dir: Path, minutes: float, drawn: Path | None, star
         folder / "state.pt", model, [{"params": list(model.parameters())}], RATE_ON if start else RATE, 5e-3
     )
     rng = np.random.default_rng(3000 + run.step)
+    more = presentations.Crops.load(drawn).part(held_out=False).batches(rng, DRAWN) if drawn else None
+    real = _real_people() if drawn else []
     for _ in run.steps(minutes):
         fresh = [sample(rng, pool, indices, rooms) for _ in range(FRESH)]
         batch = fresh + [_again(rng, *kept[int(rng.integers(len(kept)))]) for _ in range(BATCH - FRESH) if kept]
@@ -300,7 +300,7 @@ def train(folder: Path, pool_dir: Path, minutes: float, drawn: Path | None, star
             # There are hundreds of these people only: ever in other light, they are harder to know by heart.
             batch += [
                 _again(rng, scenes.photometric(rng, crop, grey=0.05) if rng.random() < 0.5 else crop, label)
-                for crop, label in more.draw(rng, DRAWN)
+                for crop, label in next(more)
             ]
             batch += [_again(rng, real[int(rng.integers(len(real)))], 1.0) for _ in range(REAL)]
         x, goal = torch.from_numpy(np.stack([b[0] for b in batch])), torch.tensor([[b[1]] for b in batch])

@@ -12,6 +12,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -63,18 +64,14 @@ class Crops:
         chosen = (self.seed % 8 == 0) == held_out
         return Crops(self.crops[chosen], self.species[chosen], self.strength[chosen], self.seed[chosen])
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[NDArray[np.uint8], float]]:
-        """`count` crops and labels: every second one bona fide, of the attacks every species as often."""
-        kinds = [name for name in np.unique(self.species) if name != Species.PERSON.value]
-        found = []
-        for k in range(count):
-            kind = Species.PERSON.value if k % 2 else kinds[int(rng.integers(len(kinds)))]
-            index = int(rng.choice(self._of(kind)))
-            found.append((self.crops[index], float(kind == Species.PERSON.value)))
-        return found
-
-    def _of(self, species: str) -> NDArray[np.intp]:
-        return np.flatnonzero(self.species == species)
+    def batches(self, rng: np.random.Generator, count: int) -> Iterator[list[tuple[NDArray[np.uint8], float]]]:
+        """Without end, `count` crops and labels: every second one bona fide, every species of attack as often."""
+        where = {str(kind): np.flatnonzero(self.species == kind) for kind in np.unique(self.species)}
+        people = where.pop(Species.PERSON.value)
+        attacks = list(where.values())
+        while True:
+            chosen = [people if k % 2 else attacks[int(rng.integers(len(attacks)))] for k in range(count)]
+            yield [(self.crops[rng.choice(kind)], float(kind is people)) for kind in chosen]
 
 
 def scenarios(seed: int, takes: int) -> Iterator[Scenario]:
@@ -136,7 +133,7 @@ def session_crops(scenario: Scenario, terminal: Terminal) -> list[NDArray[np.uin
 
 def draw(seed: int, folder: Path, takes: int) -> int:
     """Write one holder's file; how many crops it has."""
-    terminal = _terminal()
+    terminal = _opened()
     cut: list[NDArray[np.uint8]] = []
     species: list[str] = []
     strength: list[str] = []
@@ -146,26 +143,18 @@ def draw(seed: int, folder: Path, takes: int) -> int:
         species += [scenario.species.value] * len(found)
         strength += [scenario.attack.strength.value if scenario.attack else ""] * len(found)
     target = folder / KEPT.format(seed)
-    partial = target.with_suffix(".part")
-    with partial.open("wb") as file:
+    unfinished = target.with_suffix(".part")
+    with unfinished.open("wb") as file:
         np.savez(file, crops=np.stack(cut), species=np.array(species), strength=np.array(strength), seed=seed)
-    partial.rename(target)
+    unfinished.rename(target)
     return len(cut)
 
 
-_opened: list[Terminal] = []
-
-
-def _terminal() -> Terminal:
-    """Rules that never end a session because of what the passive model says: its mistakes are what is wanted."""
-    if not _opened:
-        cv2.setNumThreads(1)
-        _opened.append(Terminal.open(PACK, replace(reference_policy(), bona_fide_min_permille=0)))
-    return _opened[0]
-
-
-def _job(told: tuple[int, Path, int]) -> tuple[int, int]:
-    return told[0], draw(*told)
+@lru_cache(maxsize=1)
+def _opened() -> Terminal:
+    """Once in each worker process. The passive model ends no session there: its mistakes are what is wanted."""
+    cv2.setNumThreads(1)
+    return Terminal.open(PACK, replace(reference_policy(), bona_fide_min_permille=0))
 
 
 def main() -> None:
@@ -178,15 +167,13 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     seeds = range(given.first, given.first + given.count)
-    missing = [(seed, given.out, given.takes) for seed in seeds if not (given.out / KEPT.format(seed)).exists()]
+    missing = [seed for seed in seeds if not (given.out / KEPT.format(seed)).exists()]
     started = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(given.workers) as workers:
-        for done, (seed, count) in enumerate(workers.imap_unordered(_job, missing), 1):
+        counts = workers.imap_unordered(partial(draw, folder=given.out, takes=given.takes), missing)
+        for done, count in enumerate(counts, 1):
             left_min = (time.monotonic() - started) / done * (len(missing) - done) / 60
-            print(
-                f"{seed}: {count} crops; {len(missing) - done} to go, {left_min:.1f} min",
-                flush=True,
-            )
+            print(f"{count} crops; {len(missing) - done} holders to go, {left_min:.1f} min", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.evaluation.rendered import BONA_FIDE, rendered
 from models.training import presentations
 from simulator.species import Species
 
@@ -27,7 +28,7 @@ def test_a_holders_crops_are_kept_with_their_species_and_drawn_evenly(tmp_path, 
     assert set(crops.species) == {"person", "bent-print"}
     assert set(crops.strength[crops.species == "bent-print"]) <= {"clumsy", "ordinary", "careful"}
     assert not crops.part(held_out=True).crops.size
-    labels = [label for _, label in crops.draw(np.random.default_rng(1), 10)]
+    labels = [label for _, label in next(crops.batches(np.random.default_rng(1), 10))]
     assert labels.count(1.0) == labels.count(0.0) == 5
     # Upright faces before a background: the middle is skin, redder than blue.
     person = crops.crops[crops.species == "person"].astype(int)
@@ -38,3 +39,10 @@ def test_a_holders_crops_are_kept_with_their_species_and_drawn_evenly(tmp_path, 
 def test_an_empty_folder_says_what_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"models\.training\.presentations"):
         presentations.Crops.load(tmp_path)
+
+
+def test_the_evaluation_shows_five_stills_of_every_attack_that_a_sensor_sees():
+    shown = [still.species for still in rendered(1)]
+    attacks = {f"{species.value}, clumsy" for species in Species if species.attack and not species.injected}
+    assert set(shown) == {BONA_FIDE} | attacks
+    assert all(shown.count(kind) == 5 for kind in set(shown))
