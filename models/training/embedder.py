@@ -2,12 +2,14 @@
 
 `python -m models.training.embedder --faces .runs/faces --out .runs/embedder --minutes 90` starts or continues the run
 in --out. The network starts from random numbers, or with `--start models/embedder.tflite` from the weights of a file of
-ours; the teacher gives targets only. LFW, where present, is looked at and never learned from.
+ours; the teacher gives targets only. LFW, where present, is looked at and never learned from. On several cores:
+`torchrun --nproc-per-node 2 -m models.training.embedder ...`; each process sees other faces, gradients are averaged.
 """
 
 import argparse
 import copy
 import math
+import os
 import queue
 import threading
 import time
@@ -19,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from models.training import export, warm
 from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner
@@ -32,6 +34,8 @@ PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
 EMA_STEPS = 600
 # Most of what a face tells is learned at low resolution, at a third of the time: (share of the run, input in pixels).
 STAGES = ((0.47, 64), (1.01, CROP_PX))
+# int8's roundings (round_while_training) take a fifth of a step's time: they wait until so much of the run is over.
+ROUNDED_FROM = 0.6
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
@@ -123,10 +127,11 @@ def _orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+    with half():
+        for _ in range(steps):
+            square = x @ x.T
+            x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).float()
 
 
 def loss_of(student: Tensor, target: Tensor) -> Tensor:
@@ -375,7 +380,6 @@ def load_run(path: Path, kind: str, start: Path | None, pool: Pool) -> tuple[Run
     if start and not state:
         start_from(model, start, pixels(centre(np.asarray(pool.faces.chips[HELD_OUT : HELD_OUT + 64]), CROP_PX)))
     run = Run(model, copy.deepcopy(model).eval(), optimizers_of(model, kind))
-    round_while_training(model)
     if state:
         model.load_state_dict(state["model"])
         run.average.load_state_dict(state["average"])
@@ -539,13 +543,18 @@ def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], co
 
 def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
+    if "WORLD_SIZE" in os.environ:
+        distributed.init_process_group("gloo")
+    first = not distributed.is_initialized() or distributed.get_rank() == 0
+    seed = arguments.seed + (0 if first else 1_000_003 * distributed.get_rank())
     arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.out / "checkpoint.pt"
     pool = Pool(arguments.faces)
     run, size_px = load_run(checkpoint, arguments.optimizer, arguments.start, pool)
-    lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
+    lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy") if first else None
     total_s = arguments.minutes * 60
-    feed = Feeder(pool, size_px, arguments.seed + run.images).batches()
+    feed = Feeder(pool, size_px, seed + run.images).batches()
+    rounds = False
     mark_s, mark_images, losses, next_look_s = run.seconds, run.images, [], run.seconds + arguments.look_s
     while run.seconds < total_s:
         started = time.monotonic()
@@ -554,11 +563,17 @@ def train(arguments: argparse.Namespace) -> None:
             size_px = size_at(progress)
             pool.look()
             run = _grown(run, size_px, arguments.optimizer)
-            feed = Feeder(pool, size_px, arguments.seed + run.images).batches()
+            feed = Feeder(pool, size_px, seed + run.images).batches()
+        if progress >= ROUNDED_FROM and not rounds:
+            rounds = True
+            round_while_training(run.model)
         losses.append(_step(run, next(feed), arguments.rate * rate_at(progress), arguments.shares))
-        run.seconds += time.monotonic() - started
+        run.seconds += _agreed(time.monotonic() - started)
         if run.seconds >= next_look_s or run.seconds >= total_s:
             parts = pool.look()
+            next_look_s = run.seconds + arguments.look_s
+            if not first:
+                continue
             rate = (run.images - mark_images) / (run.seconds - mark_s)
             print(
                 f"{run.seconds / 60:6.1f} min of {arguments.minutes:g} {run.images:8d} images {rate:4.0f}/s", end="  "
@@ -566,7 +581,26 @@ def train(arguments: argparse.Namespace) -> None:
             print(f"{size_px} px  {parts} parts of blends  loss {np.mean(losses):.4f}", end="  ", flush=True)
             print(_report(run.average, pool, lfw, size_px), flush=True)
             run.save(checkpoint, size_px)
-            mark_s, mark_images, losses, next_look_s = run.seconds, run.images, [], run.seconds + arguments.look_s
+            mark_s, mark_images, losses = run.seconds, run.images, []
+
+
+def _agreed(seconds: float) -> float:
+    """The mean of what all processes say, so that all take every decision at the same step."""
+    if not distributed.is_initialized():
+        return seconds
+    told = torch.tensor([seconds], dtype=torch.float64)
+    distributed.all_reduce(told)
+    return told.item() / distributed.get_world_size()
+
+
+def _average_gradients(model: nn.Module) -> None:
+    """Every process goes on with the mean gradient of all."""
+    gradients = [p.grad for p in model.parameters()]
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(joined)
+    joined /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _grown(run: Run, size_px: int, kind: str) -> Run:
@@ -594,12 +628,16 @@ def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], rate: float, share_wei
     if share_weight and ours.shape[1] == shares.shape[1]:
         loss = loss + share_weight * loss_of_shares(student, ours, shares.float() * SHARE)
     loss.backward()
+    processes = 1
+    if distributed.is_initialized():
+        processes = distributed.get_world_size()
+        _average_gradients(run.model)
     for optimizer, peak in run.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * peak
         optimizer.step()
         optimizer.zero_grad()
-    run.images += len(target)
+    run.images += len(target) * processes
     run.follow()
     return loss.item()
 

@@ -7,13 +7,17 @@ from models.evaluation.rendered import BONA_FIDE, rendered
 from models.training import presentations
 from simulator.species import Species
 
+STRENGTHS = ("clumsy", "ordinary", "careful")
+
 
 def test_every_species_with_a_sensor_before_it_is_drawn_and_people_as_often_as_masks():
     drawn = [scenario for seed in range(100_000, 100_016) for scenario in presentations.scenarios(seed, 2)]
     kinds = [scenario.species for scenario in drawn]
     assert set(kinds) == {species for species in Species if not species.injected} - {Species.TARGET}
     assert kinds.count(Species.PERSON) == kinds.count(Species.MASK) + kinds.count(Species.CUT_OUT)
-    assert len({scenario.attack.strength for scenario in drawn if scenario.attack}) == 3
+    strengths = {(scenario.species, scenario.attack.strength.value) for scenario in drawn if scenario.attack}
+    assert {strength for species, strength in strengths if species is Species.CUT_OUT} == {*STRENGTHS}
+    assert {strength for species, strength in strengths if species is Species.MASK} == {*STRENGTHS} - {"careful"}
 
 
 @pytest.mark.timeout(240)

@@ -1,5 +1,7 @@
 """The training code, on pictures made here: `make test-training` (torch is in no other environment)."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,25 @@ def test_evening_out_keeps_the_answer_and_puts_a_dead_channel_to_rest() -> None:
 def test_muon_turns_a_step_into_one_of_even_length_in_every_direction() -> None:
     values = torch.linalg.svdvals(embedder._orthogonal(torch.randn(24, 60)))
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+
+
+def test_two_processes_train_one_embedder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    count = embedder.HELD_OUT + 64
+    answers = rng.normal(size=(count, 2, 128)).astype(np.float32)
+    np.save(tmp_path / "faces.npy", rng.integers(0, 256, (count, 128, 128, 3), np.uint8))
+    np.save(tmp_path / "faces.teacher.npy", answers / np.linalg.norm(answers, axis=-1, keepdims=True))
+    np.save(tmp_path / "faces.shares.npy", rng.integers(-20, 21, (count, 2, 49, 128), np.int8))
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    given = ["--faces", tmp_path, "--out", tmp_path, "--data", tmp_path, "--minutes", "0.1", "--look-s", "2"]
+    command = [*start, "-m", "models.training.embedder", *map(str, given)]
+    said = subprocess.run(command, cwd=MODELS.parent, capture_output=True, text=True, timeout=240, check=True)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["images"] % (2 * embedder.BATCH) == 0
+    assert state["seconds"] >= 0.1 * 60
+    reports = [line for line in said.stdout.splitlines() if "held-out cosine" in line]
+    assert reports
+    assert f" {state['images']} images" in reports[-1]
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
