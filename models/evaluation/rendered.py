@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edge.session.decision import ChallengeKind
 from edge.session.machine import Phase, Screen
-from simulator.camera import SimulatedCamera, Stage, VirtualClock
-from simulator.cast import make_stage, modelled
-from simulator.room import Lighting, Place
+from simulator.camera import VirtualClock
+from simulator.cast import cast
+from simulator.room import Lighting
 from simulator.scenario import AttackTable, DocumentTable, LightTable, PersonTable, RoomTable, Scenario
 from simulator.species import Species, Strength
 from simulator.study.plan import PRESENTATIONS
@@ -24,9 +24,9 @@ Image = NDArray[np.uint8]
 BONA_FIDE = "bona_fide"
 # Training draws people from 70,000 to 82,000 and from 100,000 on; who wears a mask is WEARER further.
 FIRST_SEED, WEARER = 90_000, 5_000
-FPS = 4.0
+FPS = 5.0
 # The exposure has settled, then somebody is asked to turn: stills of both.
-_SETTLING, _STILLS, _TURN_AT = 3, 5, 5
+_SETTLING, _STILLS, _TURN_AT = 3, 5, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,24 @@ def rendered(people: int) -> Iterator[Presentation]:
         for species in kinds:
             live = seed if species is Species.PERSON else seed + WEARER
             scenario = Scenario(
+                challenge=seed,
+                fps=FPS,
                 person=PersonTable(seed=live),
                 document=DocumentTable(seed=seed),
                 room=RoomTable(seed=seed),
                 light=LightTable(kind=lights[k % len(lights)]),
                 attack=AttackTable(species=species, strength=strength, seed=seed) if species.attack else None,
             )
-            place = Place(scenario.room.seed, scenario.light.kind)
-            stage = make_stage(scenario, modelled(seed), modelled(live), place)
             name = f"{species.value}, {strength.value}" if species.attack else BONA_FIDE
-            for n, image in enumerate(_filmed(stage, seed)):
+            for n, image in enumerate(_filmed(scenario)):
                 yield Presentation(f"{seed}-{n}", name, image)
 
 
-def _filmed(stage: Stage, seed: int) -> Iterator[Image]:
-    camera = SimulatedCamera(stage, seed=seed, fps=FPS, clock=VirtualClock())
+def _filmed(scenario: Scenario) -> Iterator[Image]:
+    shown = cast(scenario, VirtualClock())
     for k in range(_SETTLING + _STILLS):
         if k == _TURN_AT:
-            stage.on_screen(Screen(Phase.CHALLENGE, action=ChallengeKind.TURN_LEFT))
-        frame = camera.read(1.0)
-        if k >= _SETTLING:
+            shown.on_screen(Screen(Phase.CHALLENGE, action=ChallengeKind.TURN_LEFT))
+        frame = shown.source.read(1.0)
+        if frame is not None and k >= _SETTLING:
             yield frame.image
