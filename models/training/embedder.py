@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from models.training import export, warm
-from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner
+from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner, held_out
 from models.training.run import half, pixels
 
-HELD_OUT = 1000  # the first faces of the cache: never trained on, never blended
 BATCH = 64
 CALIBRATION = 400  # faces that set the int8 ranges
 PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
@@ -181,6 +180,7 @@ class Pool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.faces = Labelled.load(folder / "faces")
+        self.held_out = held_out(len(self.faces.chips))
         self._blends: list[Labelled] = []
 
     def look(self) -> int:
@@ -194,7 +194,7 @@ class Pool:
             index = int(rng.integers(len(source.chips)))
         else:
             source = self.faces
-            index = HELD_OUT + int(rng.integers(len(source.chips) - HELD_OUT))
+            index = int(rng.integers(self.held_out, len(source.chips)))
         side = int(rng.integers(2))
         chip = np.asarray(source.chips[index])
         return Example(
@@ -378,7 +378,8 @@ def load_run(path: Path, kind: str, start: Path | None, pool: Pool) -> tuple[Run
     size_px = state["size_px"] if state else CROP_PX if start else STAGES[0][1]
     model = Embedder(size_px).to(memory_format=torch.channels_last)
     if start and not state:
-        start_from(model, start, pixels(centre(np.asarray(pool.faces.chips[HELD_OUT : HELD_OUT + 64]), CROP_PX)))
+        few = np.asarray(pool.faces.chips[pool.held_out : pool.held_out + 64])
+        start_from(model, start, pixels(centre(few, CROP_PX)))
     run = Run(model, copy.deepcopy(model).eval(), optimizers_of(model, kind))
     if state:
         model.load_state_dict(state["model"])
@@ -643,8 +644,8 @@ def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], rate: float, share_wei
 
 
 def _report(model: Embedder, pool: Pool, lfw: tuple | None, size_px: int) -> str:
-    unit = embed(model, np.asarray(pool.faces.chips[:HELD_OUT]), size_px)
-    text = f"held-out cosine {(unit * pool.faces.answers[:HELD_OUT]).sum(1).mean():.4f}"
+    unit = embed(model, np.asarray(pool.faces.chips[: pool.held_out]), size_px)
+    text = f"held-out cosine {(unit * pool.faces.answers[: pool.held_out]).sum(1).mean():.4f}"
     if lfw is not None:
         chips, pairs, same = lfw
         few = slice(0, 1200)
@@ -659,9 +660,10 @@ def _report(model: Embedder, pool: Pool, lfw: tuple | None, size_px: int) -> str
 def write_int8(arguments: argparse.Namespace) -> None:
     """The averaged network as int8 .tflite, calibrated on training faces; prints its nearness, and LFW if present."""
     model = load_embedder(arguments.out / "checkpoint.pt")
-    chips = np.load(arguments.faces / "faces.npy", mmap_mode="r")[HELD_OUT : HELD_OUT + CALIBRATION]
+    pool = Pool(arguments.faces)
+    chips = pool.faces.chips[pool.held_out : pool.held_out + CALIBRATION]
     calibration = [pixels(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
-    batches = Feeder(Pool(arguments.faces), CROP_PX, arguments.seed).batches()
+    batches = Feeder(pool, CROP_PX, arguments.seed).batches()
     settle(model, batches, arguments.settle, arguments.rounds)
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")

@@ -120,6 +120,11 @@ def _half_weights(model: Any, tensor: int) -> NDArray[np.float32]:
     return np.frombuffer(data, np.float16).astype(np.float32)
 
 
+def held_out(count: int) -> int:
+    """So many of a cache's `count` faces, the first ones, are for validation: never trained on, never blended."""
+    return min(1000, count // 8)
+
+
 def read_chips(folder: Path, only: str, aligner: Aligner) -> list[Image]:
     """All faces below `folder/only*` as chips: those of 128 px are aligned already, others are aligned here."""
     chips = []
@@ -172,8 +177,7 @@ def build(data: Path, out: Path, blends: int, seed: int, only: str = "", drawn: 
         if (out / f"blends-{part:02d}.teacher.npy").exists():
             continue
         rng = np.random.default_rng([seed, part])
-        # The first chips are held out for validation (see embedder.HELD_OUT): no blend shows them.
-        pairs = rng.integers(1000, len(chips), (PART, 2))
+        pairs = rng.integers(held_out(len(chips)), len(chips), (PART, 2))
         mixed = np.stack([blend(chips[first], chips[second], rng) for first, second in pairs])
         np.save(out / f"blends-{part:02d}.npy", mixed)
         label(teacher, mixed, out / f"blends-{part:02d}")

@@ -123,7 +123,7 @@ def test_muon_turns_a_step_into_one_of_even_length_in_every_direction() -> None:
 
 def test_two_processes_train_one_embedder(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
-    count = embedder.HELD_OUT + 64
+    count = 160
     answers = rng.normal(size=(count, 2, 128)).astype(np.float32)
     np.save(tmp_path / "faces.npy", rng.integers(0, 256, (count, 128, 128, 3), np.uint8))
     np.save(tmp_path / "faces.teacher.npy", answers / np.linalg.norm(answers, axis=-1, keepdims=True))
