@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
+from models.evaluation import metrics
 from models.training import export, warm
 from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner, held_out
 from models.training.run import half, pixels
@@ -286,28 +287,48 @@ def embed(model: nn.Module, chips: NDArray[np.uint8], size_px: int) -> NDArray[n
     return torch.cat(parts).numpy()
 
 
-def best_accuracy(scores: NDArray[np.float32], same: NDArray[np.bool_]) -> float:
-    """Accuracy at the best single threshold."""
-    order = np.argsort(-scores)
-    hits = np.cumsum(np.where(same[order], 1, -1))
-    return float((np.count_nonzero(~same) + max(0, hits.max())) / len(same))
+@dataclass(frozen=True, slots=True, eq=False)
+class Lfw:
+    """Aligned LFW faces [n, 128, 128, 3] and whose they are, pairs of indices [m, 2], whether they are one person."""
 
+    chips: NDArray[np.uint8]
+    subjects: NDArray[np.str_]
+    pairs: NDArray[np.int64]
+    same: NDArray[np.bool_]
 
-def lfw_chips(data: Path, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Aligned LFW faces, pairs of indices [n, 2] and whether they are one person; for looking only."""
-    folder = data / "faces/lfw-folds-1-5"
-    if not folder.exists():
-        return None
-    rows = [line.split(",") for line in (folder / "pairs.csv").read_text().split()[1:]]
-    names = sorted({name for row in rows for name in row[1:3]})
-    where = {name: index for index, name in enumerate(names)}
-    pairs = np.array([[where[a], where[b]] for _, a, b, _ in rows])
-    same = np.array([row[3] == "1" for row in rows])
-    if not cache.exists():
-        aligner = Aligner(data / "teachers/yunet_n_320_320.onnx")
-        chips = [aligner.chip(cv2.imread(str(folder / "images" / name))) for name in names]
-        np.save(cache, np.stack([np.zeros((CHIP_PX, CHIP_PX, 3), np.uint8) if c is None else c for c in chips]))
-    return np.load(cache), pairs, same
+    @classmethod
+    def load(cls, data: Path, cache: Path) -> "Lfw | None":
+        """None where LFW is absent; `cache` keeps the aligned faces."""
+        folder = data / "faces/lfw-folds-1-5"
+        if not folder.exists():
+            return None
+        rows = [line.split(",") for line in (folder / "pairs.csv").read_text().split()[1:]]
+        names = sorted({name for row in rows for name in row[1:3]})
+        where = {name: index for index, name in enumerate(names)}
+        if not cache.exists():
+            aligner = Aligner(data / "teachers/yunet_n_320_320.onnx")
+            chips = [aligner.chip(cv2.imread(str(folder / "images" / name))) for name in names]
+            np.save(cache, np.stack([np.zeros((CHIP_PX, CHIP_PX, 3), np.uint8) if c is None else c for c in chips]))
+        return cls(
+            np.load(cache),
+            np.array([metrics.subject_of(name) for name in names]),
+            np.array([[where[a], where[b]] for _, a, b, _ in rows]),
+            np.array([row[3] == "1" for row in rows]),
+        )
+
+    def accuracy(self, unit: NDArray[np.float32], count: int) -> float:
+        """Of the first `count` pairs, at the best single threshold."""
+        return metrics.best_threshold(self._scores(unit)[:count], self.same[:count])[1]
+
+    def tar(self, unit: NDArray[np.float32], far: float) -> float:
+        """Of the genuine pairs, at the threshold that lets this share of all pictures of different people match."""
+        first, second = np.triu_indices(len(unit), 1)
+        strangers = self.subjects[first] != self.subjects[second]
+        threshold = metrics.threshold_at((unit @ unit.T)[first, second][strangers], far)
+        return metrics.match_rate(self._scores(unit)[self.same], threshold)
+
+    def _scores(self, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (unit[self.pairs[:, 0]] * unit[self.pairs[:, 1]]).sum(1)
 
 
 # ---- the run
@@ -552,7 +573,7 @@ def train(arguments: argparse.Namespace) -> None:
     checkpoint = arguments.out / "checkpoint.pt"
     pool = Pool(arguments.faces)
     run, size_px = load_run(checkpoint, arguments.optimizer, arguments.start, pool)
-    lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy") if first else None
+    lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy") if first else None
     total_s = arguments.minutes * 60
     feed = Feeder(pool, size_px, seed + run.images).batches()
     rounds = False
@@ -643,17 +664,15 @@ def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], rate: float, share_wei
     return loss.item()
 
 
-def _report(model: Embedder, pool: Pool, lfw: tuple | None, size_px: int) -> str:
+def _report(model: Embedder, pool: Pool, lfw: Lfw | None, size_px: int) -> str:
     unit = embed(model, np.asarray(pool.faces.chips[: pool.held_out]), size_px)
     text = f"held-out cosine {(unit * pool.faces.answers[: pool.held_out]).sum(1).mean():.4f}"
     if lfw is not None:
-        chips, pairs, same = lfw
-        few = slice(0, 1200)
-        used = np.unique(pairs[few])
-        unit = np.zeros((len(chips), 128), np.float32)
-        unit[used] = embed(model, chips[used], size_px)
-        scores = (unit[pairs[few, 0]] * unit[pairs[few, 1]]).sum(1)
-        text += f"  LFW (1,200 pairs) {100 * best_accuracy(scores, same[few]):.2f} %"
+        count = 1200
+        used = np.unique(lfw.pairs[:count])
+        unit = np.zeros((len(lfw.chips), 128), np.float32)
+        unit[used] = embed(model, lfw.chips[used], size_px)
+        text += f"  LFW (1,200 pairs) {100 * lfw.accuracy(unit, count):.2f} %"
     return text
 
 
@@ -666,15 +685,14 @@ def write_int8(arguments: argparse.Namespace) -> None:
     batches = Feeder(pool, CROP_PX, arguments.seed).batches()
     settle(model, batches, arguments.settle, arguments.rounds)
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
-    lfw = lfw_chips(arguments.data, arguments.out / "lfw.npy")
+    lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:
-        faces, pairs, same = lfw
-        runner = export.Runner(arguments.export)
+        runner, faces = export.Runner(arguments.export), lfw.chips
         ready = (pixels(centre(faces[i : i + 1], CROP_PX)).permute(0, 2, 3, 1).numpy() for i in range(len(faces)))
         int8 = _unit(np.concatenate([runner.run([face])[0] for face in ready]))
+        print(f"LFW, {len(lfw.pairs)} pairs, faces found by YuNet, one side; best threshold, TAR at FAR 1e-3")
         for name, unit in (("float", embed(model, faces, CROP_PX)), ("int8", int8)):
-            accuracy = best_accuracy((unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(1), same)
-            print(f"LFW, {len(pairs)} pairs, faces found by YuNet, best threshold, {name}: {100 * accuracy:.2f} %")
+            print(f"{name}: {100 * lfw.accuracy(unit, len(lfw.pairs)):.2f} %, {100 * lfw.tar(unit, 1e-3):.2f} %")
 
 
 def main() -> None:
