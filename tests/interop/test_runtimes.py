@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("run_pack.py")
 OTHER = SCRIPT.parents[2] / ".venv-tflite" / "bin" / "python"
-ALIKE = {"embedder/embedding": 0.99}  # cosine; the aim is 0.999, and this output misses it: see models/CARD.md
+ALIKE = {"embedder/embedding": 0.996}  # cosine; the aim is 0.999, and this output misses it: see models/CARD.md
 
 
 def answers(python: Path | str, runtime: str, out: Path) -> dict[str, np.ndarray]:
