@@ -36,9 +36,9 @@ KEPT = 20_000
 RATE, RATE_ON = 2e-3, 1e-3  # peak learning rate, from random numbers and where a shipped network goes on
 # Clips that are learned from; of the others, lefteyewink shows the man of headshake, headleft the woman of headup.
 CLIPS = ("headshake", "frown", "headup")
-# Added to the file's logit, so that its limit of 0.5 lies where people are seldom refused. Found on the people of the
-# study's tuning set: without it, sessions of 3 honest ones of 60 had medians of 0.32 to 0.41; attacks 0.25 at most, but
-# for careful masks, injected video and one cut-out.
+# Added to the file's logit (a run's .pt is without it), so that its limit of 0.5 lies where people are seldom refused.
+# Found on the people of the study's tuning set: without it, sessions of 3 honest ones of 60 had medians of 0.32 to
+# 0.41; attacks 0.25 at most, but for three careful masks, an ordinary one, injected pictures and one cut-out.
 LEAN = 0.9
 FLOAT_OPS = ("Linear_out", "serving_default_output")
 

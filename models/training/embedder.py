@@ -565,18 +565,19 @@ def settle(model: Embedder, batches: Iterator[tuple[Tensor, Tensor, Tensor]], co
 
 def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
+    rank = 0
     if "WORLD_SIZE" in os.environ:
         distributed.init_process_group("gloo")
-    first = not distributed.is_initialized() or distributed.get_rank() == 0
-    seed = arguments.seed + (0 if first else 1_000_003 * distributed.get_rank())
+        rank = distributed.get_rank()
+    seed = arguments.seed + 1_000_003 * rank
     arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.out / "checkpoint.pt"
     pool = Pool(arguments.faces)
     run, size_px = load_run(checkpoint, arguments.optimizer, arguments.start, pool)
-    lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy") if first else None
+    lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy") if rank == 0 else None
     total_s = arguments.minutes * 60
     feed = Feeder(pool, size_px, seed + run.images).batches()
-    rounds = False
+    rounded_yet = False
     mark_s, mark_images, losses, next_look_s = run.seconds, run.images, [], run.seconds + arguments.look_s
     while run.seconds < total_s:
         started = time.monotonic()
@@ -586,15 +587,16 @@ def train(arguments: argparse.Namespace) -> None:
             pool.look()
             run = _grown(run, size_px, arguments.optimizer)
             feed = Feeder(pool, size_px, seed + run.images).batches()
-        if progress >= ROUNDED_FROM and not rounds:
-            rounds = True
+        if progress >= ROUNDED_FROM and not rounded_yet:
+            rounded_yet = True
             round_while_training(run.model)
         losses.append(_step(run, next(feed), arguments.rate * rate_at(progress), arguments.shares))
-        run.seconds += _agreed(time.monotonic() - started)
+        # The mean of what all processes say: so all take every decision at the same step.
+        run.seconds += _mean_of_all(torch.tensor(time.monotonic() - started, dtype=torch.float64)).item()
         if run.seconds >= next_look_s or run.seconds >= total_s:
             parts = pool.look()
             next_look_s = run.seconds + arguments.look_s
-            if not first:
+            if rank:
                 continue
             rate = (run.images - mark_images) / (run.seconds - mark_s)
             print(
@@ -606,21 +608,22 @@ def train(arguments: argparse.Namespace) -> None:
             mark_s, mark_images, losses = run.seconds, run.images, []
 
 
-def _agreed(seconds: float) -> float:
-    """The mean of what all processes say, so that all take every decision at the same step."""
-    if not distributed.is_initialized():
-        return seconds
-    told = torch.tensor([seconds], dtype=torch.float64)
-    distributed.all_reduce(told)
-    return told.item() / distributed.get_world_size()
+def _processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _mean_of_all(values: Tensor) -> Tensor:
+    """`values`, averaged in place over all processes."""
+    if _processes() > 1:
+        distributed.all_reduce(values)
+        values /= _processes()
+    return values
 
 
 def _average_gradients(model: nn.Module) -> None:
     """Every process goes on with the mean gradient of all."""
     gradients = [p.grad for p in model.parameters()]
-    joined = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(joined)
-    joined /= distributed.get_world_size()
+    joined = _mean_of_all(torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, mean in zip(gradients, joined.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
@@ -650,16 +653,14 @@ def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], rate: float, share_wei
     if share_weight and ours.shape[1] == shares.shape[1]:
         loss = loss + share_weight * loss_of_shares(student, ours, shares.float() * SHARE)
     loss.backward()
-    processes = 1
-    if distributed.is_initialized():
-        processes = distributed.get_world_size()
+    if _processes() > 1:
         _average_gradients(run.model)
     for optimizer, peak in run.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * peak
         optimizer.step()
         optimizer.zero_grad()
-    run.images += len(target) * processes
+    run.images += len(target) * _processes()
     run.follow()
     return loss.item()
 
