@@ -3,7 +3,8 @@
 `python -m models.training.embedder --faces .runs/faces --out .runs/embedder --minutes 90` starts or continues the run
 in --out. The network starts from random numbers, or with `--start models/embedder.tflite` from the weights of a file of
 ours; the teacher gives targets only. LFW, where present, is looked at and never learned from. On several cores:
-`torchrun --nproc-per-node 2 -m models.training.embedder ...`; each process sees other faces, gradients are averaged.
+`torchrun --nproc-per-node 2 -m -- models.training.embedder ...` (without `--` it takes our --start for its own); each
+process sees other faces, gradients are averaged.
 """
 
 import argparse

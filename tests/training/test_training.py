@@ -130,7 +130,8 @@ def test_two_processes_train_one_embedder(tmp_path: Path) -> None:
     np.save(tmp_path / "faces.shares.npy", rng.integers(-20, 21, (count, 2, 49, 128), np.int8))
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     given = ["--faces", tmp_path, "--out", tmp_path, "--data", tmp_path, "--minutes", "0.1", "--look-s", "2"]
-    command = [*start, "-m", "models.training.embedder", *map(str, given)]
+    given += ["--start", MODELS / "embedder.tflite"]
+    command = [*start, "-m", "--", "models.training.embedder", *map(str, given)]
     said = subprocess.run(command, cwd=MODELS.parent, capture_output=True, text=True, timeout=240, check=True)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["images"] % (2 * embedder.BATCH) == 0
