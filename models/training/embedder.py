@@ -30,7 +30,7 @@ from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner, held_out
 from models.training.run import half, pixels
 
 BATCH = 64
-CALIBRATION = 400  # faces that set the int8 ranges
+CALIBRATION = 400  # faces that set the int8 ranges; of every source, those that set the centre of all answers
 PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
 EMA_STEPS = 600
 # Most of what a face tells is learned at low resolution, at a third of the time: (share of the run, input in pixels).
@@ -464,6 +464,36 @@ def even_out(model: Embedder, maps: Tensor) -> None:
     model.project.bias.div_(length)
 
 
+@torch.no_grad()
+def centre_answers(model: Embedder, sets: list[NDArray[np.uint8]]) -> None:
+    """Take off the answers what faces have in common: the mean of the means over sets of chips, each from one source.
+
+    All pictures of a source share something (sharpness, light, the way they were cut) that makes strangers in it alike,
+    so that a threshold from one source lets too many of another match.
+    """
+    means = []
+    for chips in sets:
+        sides = (chips, chips[:, :, ::-1])
+        answers = [
+            model(pixels(centre(np.ascontiguousarray(side[i : i + 100]), CROP_PX)))
+            for side in sides
+            for i in range(0, len(side), 100)
+        ]
+        means.append(torch.cat(answers).mean(0))
+    model.project.bias.sub_(torch.stack(means).mean(0))
+
+
+def chips_by_source(data: Path, only: str, count: int, seed: int) -> list[NDArray[np.uint8]]:
+    """Up to `count` aligned faces [n, 128, 128, 3] of every folder of pictures whose name begins with `only`."""
+    aligner, rng, sets = Aligner(data / "teachers/yunet_n_320_320.onnx"), np.random.default_rng(seed), []
+    for folder in sorted(path for path in (data / "faces/train").glob(f"{only}*") if path.is_dir()):
+        files = sorted(folder.rglob("*.jpg"))
+        drawn = (aligner.chip(cv2.imread(str(files[i]))) for i in rng.permutation(len(files))[:count])
+        if chips := [chip for chip in drawn if chip is not None]:
+            sets.append(np.stack(chips))
+    return sets
+
+
 TAIL = 3  # blocks of the body at its last resolution
 
 
@@ -686,6 +716,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     calibration = [pixels(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
     batches = Feeder(pool, CROP_PX, arguments.seed).batches()
     settle(model, batches, arguments.settle, arguments.rounds)
+    centre_answers(model, chips_by_source(arguments.data, arguments.only, CALIBRATION, arguments.seed))
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:
@@ -712,6 +743,9 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--settle", type=int, default=600, help="batches for the last layers before an export")
     parser.add_argument("--rounds", type=int, default=15, help="how often they are learned from")
+    parser.add_argument(
+        "--only", default="", help="sources that an export is centred on, as given to models.training.faces"
+    )
     parser.add_argument("--export", type=Path, help="train nothing; write the run's network to this .tflite")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

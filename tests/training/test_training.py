@@ -116,6 +116,24 @@ def test_evening_out_keeps_the_answer_and_puts_a_dead_channel_to_rest() -> None:
     assert not met[:, 5].any()
 
 
+def test_answers_are_centred_on_all_sources_alike() -> None:
+    torch.manual_seed(4)
+    rng = np.random.default_rng(4)
+    model = embedder.Embedder().eval()
+    # Sources of other levels and sizes: the larger one must not count for more.
+    sets = [rng.integers(low, low + 60, (count, 128, 128, 3), np.uint8) for low, count in ((0, 3), (190, 7))]
+    embedder.centre_answers(model, sets)
+
+    def mean(chips: np.ndarray) -> torch.Tensor:
+        both = [pixels(embedder.centre(np.ascontiguousarray(side), 112)) for side in (chips, chips[:, :, ::-1])]
+        return torch.cat([model(side) for side in both]).mean(0)
+
+    with torch.no_grad():
+        dark, bright = (mean(chips) for chips in sets)
+    assert float(dark.abs().max()) > 0
+    assert float((dark + bright).abs().max()) < 1e-3 * float(dark.abs().max())
+
+
 def test_muon_turns_a_step_into_one_of_even_length_in_every_direction() -> None:
     values = torch.linalg.svdvals(embedder._orthogonal(torch.randn(24, 60)))
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
