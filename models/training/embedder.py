@@ -26,7 +26,7 @@ from torch import Tensor, distributed, nn
 
 from models.evaluation import metrics
 from models.training import export, warm
-from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner, held_out
+from models.training.faces import CHIP_PX, CROP_PX, SHARE, Aligner, held_out, read_sources
 from models.training.run import half, pixels
 
 BATCH = 64
@@ -282,10 +282,12 @@ def centre(chips: NDArray[np.uint8], size_px: int) -> Tensor:
 
 @torch.inference_mode()
 def embed(model: nn.Module, chips: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
-    parts = [
-        nn.functional.normalize(model(pixels(centre(chips[i : i + 100], size_px)))) for i in range(0, len(chips), 100)
-    ]
-    return torch.cat(parts).numpy()
+    return nn.functional.normalize(raw_answers(model, chips, size_px)).numpy()
+
+
+def raw_answers(model: nn.Module, chips: NDArray[np.uint8], size_px: int) -> Tensor:
+    """Of every chip, as long as they come: [n, 128]."""
+    return torch.cat([model(pixels(centre(chips[i : i + 100], size_px))) for i in range(0, len(chips), 100)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -471,27 +473,10 @@ def centre_answers(model: Embedder, sets: list[NDArray[np.uint8]]) -> None:
     All pictures of a source share something (sharpness, light, the way they were cut) that makes strangers in it alike,
     so that a threshold from one source lets too many of another match.
     """
-    means = []
-    for chips in sets:
-        sides = (chips, chips[:, :, ::-1])
-        answers = [
-            model(pixels(centre(np.ascontiguousarray(side[i : i + 100]), CROP_PX)))
-            for side in sides
-            for i in range(0, len(side), 100)
-        ]
-        means.append(torch.cat(answers).mean(0))
+    means = [
+        torch.cat([raw_answers(model, side, CROP_PX) for side in (chips, chips[:, :, ::-1])]).mean(0) for chips in sets
+    ]
     model.project.bias.sub_(torch.stack(means).mean(0))
-
-
-def chips_by_source(data: Path, only: str, count: int, seed: int) -> list[NDArray[np.uint8]]:
-    """Up to `count` aligned faces [n, 128, 128, 3] of every folder of pictures whose name begins with `only`."""
-    aligner, rng, sets = Aligner(data / "teachers/yunet_n_320_320.onnx"), np.random.default_rng(seed), []
-    for folder in sorted(path for path in (data / "faces/train").glob(f"{only}*") if path.is_dir()):
-        files = sorted(folder.rglob("*.jpg"))
-        drawn = (aligner.chip(cv2.imread(str(files[i]))) for i in rng.permutation(len(files))[:count])
-        if chips := [chip for chip in drawn if chip is not None]:
-            sets.append(np.stack(chips))
-    return sets
 
 
 TAIL = 3  # blocks of the body at its last resolution
@@ -716,7 +701,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     calibration = [pixels(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
     batches = Feeder(pool, CROP_PX, arguments.seed).batches()
     settle(model, batches, arguments.settle, arguments.rounds)
-    centre_answers(model, chips_by_source(arguments.data, arguments.only, CALIBRATION, arguments.seed))
+    centre_answers(model, read_sources(arguments.data, arguments.only, CALIBRATION, arguments.seed))
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:

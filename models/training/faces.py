@@ -126,16 +126,28 @@ def held_out(count: int) -> int:
 
 
 def read_chips(folder: Path, only: str, aligner: Aligner) -> list[Image]:
-    """All faces below `folder/only*` as chips: those of 128 px are aligned already, others are aligned here."""
-    chips = []
-    for path in sorted(folder.glob(f"{only}*/**/*.jpg")):
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            continue
-        chip = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.shape[:2] == (CHIP_PX, CHIP_PX) else aligner.chip(image)
-        if chip is not None:
-            chips.append(chip)
-    return chips
+    """All faces below `folder/only*` as chips."""
+    read = (read_chip(path, aligner) for path in sorted(folder.glob(f"{only}*/**/*.jpg")))
+    return [chip for chip in read if chip is not None]
+
+
+def read_chip(path: Path, aligner: Aligner) -> Image | None:
+    """One picture as a chip: of 128 px it is aligned already, others are aligned here. None where no face is found."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        return None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.shape[:2] == (CHIP_PX, CHIP_PX) else aligner.chip(image)
+
+
+def read_sources(data: Path, only: str, count: int, seed: int) -> list[NDArray[np.uint8]]:
+    """Up to `count` chips [n, 128, 128, 3] of every folder `faces/train/only*`, drawn by `seed`."""
+    aligner, rng, sets = Aligner(data / "teachers/yunet_n_320_320.onnx"), np.random.default_rng(seed), []
+    for folder in sorted(path for path in (data / "faces/train").glob(f"{only}*") if path.is_dir()):
+        files = sorted(folder.rglob("*.jpg"))
+        drawn = (read_chip(files[i], aligner) for i in rng.permutation(len(files))[:count])
+        if chips := [chip for chip in drawn if chip is not None]:
+            sets.append(np.stack(chips))
+    return sets
 
 
 def draw_chips(count: int, aligner: Aligner) -> list[Image]:
