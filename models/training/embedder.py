@@ -695,6 +695,7 @@ def _report(model: Embedder, pool: Pool, lfw: Lfw | None, size_px: int) -> str:
 
 def write_int8(arguments: argparse.Namespace) -> None:
     """The averaged network as int8 .tflite, calibrated on training faces; prints its nearness, and LFW if present."""
+    torch.manual_seed(arguments.seed)  # of `rounded`'s noise
     model = load_embedder(arguments.out / "checkpoint.pt")
     pool = Pool(arguments.faces)
     chips = pool.faces.chips[pool.held_out : pool.held_out + CALIBRATION]

@@ -112,6 +112,7 @@ def summary(rows: Sequence[Row], setup: Setup, plan: Plan, *, wall_s: float) -> 
         "attacks_by_tone": {tone: _attack_rates(part) for tone, part in _by(attacks, "tone").items()},
         "cues": {species: _cue_rates(part) for species, part in _by(rows, "species").items()},
         "duration_s": _durations(honest),
+        "duration_s_by_obedience": {obeys: _durations(part) for obeys, part in _by(honest, "obeys").items()},
         "sensor_s": _seconds([row.sensor_s for row in honest if row.sensor_s is not None]),
         "reasons": {
             species: dict(Counter(reason for row in part for reason in row.reasons).most_common())
@@ -270,7 +271,11 @@ def _duration_line(told: dict[str, Any]) -> str:
     if whole is None:
         return "No honest session matched."
     text = f"A matched session takes {whole['median']} s (median), {whole['p95']} s (95th percentile)"
-    return text + (f"; the sensor check in it {sensor['median']} s, at most {sensor['max']} s." if sensor else ".")
+    text += f"; the sensor check in it {sensor['median']} s, at most {sensor['max']} s." if sensor else "."
+    for obeys, part in told["duration_s_by_obedience"].items():
+        if obeys and part is not None:
+            text += f" Of those who obey {obeys}: {part['median']} s and {part['p95']} s."
+    return text
 
 
 def _table(

@@ -43,6 +43,7 @@ class Row:
     cues: dict[str, str]
     margins: dict[str, float | None]
     sensor_s: float | None = None
+    obeys: str = ""  # how the honest person does what is asked; "" for attacks, and where an older study did not tell
 
     @property
     def bona_fide(self) -> bool:
@@ -85,6 +86,7 @@ def summed_up(scenario: Scenario, played: Played, *, wall_s: float = 0.0) -> Row
         cues=_cues(played),
         margins=_margins(measures),
         sensor_s=_sensor_s(result.steps),
+        obeys="" if scenario.attack else scenario.person.obeys.value,
     )
 
 

@@ -133,6 +133,15 @@ def test_the_report_says_that_it_is_no_evidence_and_counts_by_species_light_and_
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in paths[2:])
 
 
+def test_the_report_tells_the_time_of_late_people_apart(tmp_path):
+    late = replace(ROW, name="person/1", obeys="late", duration_s=17.0)
+    rows = [replace(ROW, obeys="promptly"), late, replace(late, outcome="inconclusive", duration_s=30.0)]
+    text = write_report(rows, SETUP, Plan(bona_fide=3, attacks=0), tmp_path, wall_s=1.0)[0].read_text()
+    assert "Of those who obey promptly: 9.0 s and 9.0 s. Of those who obey late: 17.0 s and 17.0 s." in text
+    older = write_report([ROW], SETUP, Plan(bona_fide=1, attacks=0), tmp_path, wall_s=1.0)[0].read_text()
+    assert "Of those who obey" not in older
+
+
 def test_a_study_that_was_stopped_says_how_much_of_it_was_played(tmp_path):
     paths = write_report([ROW, ATTACK], SETUP, Plan(bona_fide=2, attacks=1), tmp_path, wall_s=1.0)
     assert "2 of the plan's 10 sessions" in paths[0].read_text(encoding="utf-8")
