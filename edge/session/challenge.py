@@ -63,6 +63,8 @@ MIN_HOLD_FRAMES = 3
 # Between the last open and the first open frame: spontaneous blinks take 100 to 400 ms, asked-for ones up to 2 s.
 MIN_BLINK_S, MAX_BLINK_S = 0.06, 2.0
 WRONG_HOLD_S = 0.2
+UNDER_WAY_S = 2.0  # nobody is cut off in the middle of a movement that was begun in time
+FALLS_SHORT_S = 0.7  # a movement that is under way for so long and not full will not be without a word
 MAX_GAP_S = 0.35  # longer without a frame of this face and the movement cannot be called continuous
 NEUTRAL_HOLD_S = 0.15
 # A head that is held so still for so long is at rest, wherever it was while it was measured; degrees, openness.
@@ -308,6 +310,13 @@ def advance(r: Recogniser, face: FaceSeen | None, t_s: float, base: Baseline, *,
     return replace(_STAGES[r.stage](r, frame), last_s=t_s, value=value)
 
 
+def falls_short(r: Recogniser) -> bool:
+    """Whether the person does what is asked, and has done so for a while, but not as far as it takes."""
+    if r.stage is not Stage.MOVING or r.kind is ChallengeKind.BLINK or r.held_frames or None in {r.onset_s, r.last_s}:
+        return False
+    return (r.last_s or 0.0) - (r.onset_s or 0.0) >= FALLS_SHORT_S
+
+
 def remaining_s(r: Recogniser, t_s: float) -> float | None:
     """Seconds left for the movement; None before its prompt."""
     return None if r.prompt_s is None else max(0.0, r.timeout_s - (t_s - r.prompt_s))
@@ -328,7 +337,9 @@ def _other_extent(kind: ChallengeKind, face: FaceSeen, base: Baseline, *, mirror
 
 def _overdue(r: Recogniser, t_s: float) -> bool:
     if r.prompt_s is not None:
-        return t_s - r.prompt_s > r.timeout_s
+        # Not with eyes shut: that is over in MAX_BLINK_S, or no blink.
+        under_way = r.kind is not ChallengeKind.BLINK and r.stage in {Stage.MOVING, Stage.RETURN}
+        return t_s - r.prompt_s > r.timeout_s + (UNDER_WAY_S if under_way else 0.0)
     # Before the prompt: a person who never comes to rest, or is away.
     return r.begun_s is not None and t_s - r.begun_s > r.timeout_s + r.delay_s
 

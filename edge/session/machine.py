@@ -515,6 +515,8 @@ def _hint(r: Recogniser, seen: Observation) -> Guidance | None:
         return Guidance.NO_FACE
     if r.stage is Stage.RETURN:
         return Guidance.COME_BACK
+    if challenge.falls_short(r):
+        return Guidance.FURTHER
     return Guidance.LOOK_STRAIGHT if r.stage is Stage.SETTLE and r.calm_s is None else None
 
 

@@ -37,9 +37,9 @@ RATE, RATE_ON = 2e-3, 1e-3  # peak learning rate, from random numbers and where 
 # Clips that are learned from; of the others, lefteyewink shows the man of headshake, headleft the woman of headup.
 CLIPS = ("headshake", "frown", "headup")
 # Added to the file's logit (a run's .pt is without it), so that its limit of 0.5 lies where people are seldom refused.
-# Found on the people of the study's tuning set: without it, sessions of 3 honest ones of 60 had medians of 0.32 to
-# 0.41; attacks 0.25 at most, but for three careful masks, an ordinary one, injected pictures and one cut-out.
-LEAN = 0.9
+# Found on the study's 300 honest tuning people: the least in steps of 0.1 at which 1 % of them are refused. Of the 120
+# attacks there nothing gains by the last 0.4 but careful masks: what lies so near the limit, other cues refuse.
+LEAN = 1.3
 FLOAT_OPS = ("Linear_out", "serving_default_output")
 
 

@@ -14,6 +14,7 @@ from simulator.person.identity import Identity
 from simulator.person.render import PersonState
 
 _STEP_S = 1 / 120  # of the integration
+_EFFORT_EACH_S, _EFFORT_MAX = 0.35, 1.4  # who is asked to go further does so, and keeps to it
 _BACK_TO_REST = ("come-back", "look-straight", "close-mouth", "hold-still", "too-early")
 
 
@@ -101,6 +102,7 @@ class Actor:
         self._gaze = np.zeros(2)
         self._next_saccade = 0.0
         self._guided = np.zeros(3)
+        self._effort = 1.0  # of a movement over what comes naturally
 
     @property
     def action(self) -> ChallengeKind | None:
@@ -175,6 +177,8 @@ class Actor:
             step[2] = 9.0
         elif screen.guidance == "off-centre":
             step[:2] = -6.0 * np.sign(self._rest[3:5] + self._guided[:2] - np.array([0.0, -1.0]))
+        elif screen.guidance == "further":
+            self._effort = min(_EFFORT_MAX, self._effort + _EFFORT_EACH_S * _STEP_S)
         self._guided += step * _STEP_S
         self._guided = np.clip(self._guided, -25, 25)
 
@@ -186,13 +190,13 @@ class Actor:
         active = held % 4.5 < 3.0  # holds, comes back, tries again while it is still asked
         kind = self._action
         if kind is ChallengeKind.TURN_LEFT and active:
-            target[0] = h.turn_deg  # the person's left is the right of the picture
+            target[0] = h.turn_deg * self._effort  # the person's left is the right of the picture
         elif kind is ChallengeKind.TURN_RIGHT and active:
-            target[0] = -h.turn_deg
+            target[0] = -h.turn_deg * self._effort
         elif kind is ChallengeKind.LOOK_UP and active:
-            target[1] = h.nod_deg
+            target[1] = h.nod_deg * self._effort
         elif kind is ChallengeKind.MOUTH_OPEN and held % 2.6 < 1.5:
-            target[6] = h.mouth
+            target[6] = min(1.0, h.mouth * self._effort)
         elif kind is ChallengeKind.BLINK and not self._blink_at and held > 1.1:
             self._blink(now)
             self._since = now

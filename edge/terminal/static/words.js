@@ -44,6 +44,7 @@ export const words = {
       "too-early": "Too early. Wait, then move",
       "other-movement": "That was another movement. Try this one",
       "try-again": "Let us try again. Take your time",
+      further: "A little further",
     },
     cardView: {
       "no-card": null,
@@ -189,6 +190,7 @@ export const words = {
       "too-early": "太早了，请等提示后再动",
       "other-movement": "刚才是别的动作，请按提示做",
       "try-again": "请再试一次，不用着急",
+      further: "幅度再大一点",
     },
     cardView: {
       "no-card": null,
