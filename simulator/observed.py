@@ -131,6 +131,7 @@ class Actor:
     resting: Attitude = field(default_factory=Attitude)
     body_at: Callable[[float, Screen | None], Body] | None = None
     turn_deg: float = 32.0
+    further: float = 1.0  # how many times as far a turn goes once the screen asks for it
     _target: Attitude | None = None
     _due: list[tuple[float, Attitude]] = field(default_factory=list)
     _now: Attitude | None = None
@@ -139,6 +140,8 @@ class Actor:
 
     def sees(self, screen: Screen, t_s: float) -> None:
         """The screen changed at `t_s`."""
+        if screen.guidance == "further":
+            self.turn_deg, self.further = self.turn_deg * self.further, 1.0
         if self._screen is None or (screen.action, screen.guidance) != (self._screen.action, self._screen.guidance):
             self._due.append((t_s + self.reaction_s, self._wanted(screen)))
             if screen.action is ChallengeKind.BLINK:

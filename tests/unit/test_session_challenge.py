@@ -11,12 +11,14 @@ from edge.session.challenge import (
     DELAYS_S,
     DEPTH_KINDS,
     SMALL_KINDS,
+    UNDER_WAY_S,
     Baseline,
     Recogniser,
     Stage,
     advance,
     draw_plan,
     draw_replacement,
+    falls_short,
     substitutes,
     valid_sequences,
 )
@@ -204,7 +206,31 @@ def test_a_head_that_trembles_around_the_threshold_is_one_turn():
 
 
 def test_a_turn_that_is_not_taken_back_runs_out_of_time():
-    assert drive(TURN_LEFT, between(1.5, 9.0, yaw_deg=30))[0].failure is Reason.CHALLENGE_TIMEOUT
+    r, stages = drive(TURN_LEFT, between(1.5, 12.0, yaw_deg=30), seconds=10.0)
+    assert r.failure is Reason.CHALLENGE_TIMEOUT
+    assert stages[-1][0] - stages[1][0] < 0.5 + 4.0 + UNDER_WAY_S + 0.2
+
+
+def test_nobody_is_cut_off_in_the_middle_of_a_movement_that_was_begun_in_time():
+    late = between(4.3, 5.3, yaw_deg=30)  # the time for it is over at 4.7
+    assert drive(TURN_LEFT, late, seconds=7.0)[0].stage is Stage.DONE
+    too_late = between(4.9, 5.9, yaw_deg=30)
+    assert drive(TURN_LEFT, too_late, seconds=7.0)[0].failure is Reason.CHALLENGE_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "short"),
+    [
+        (TURN_LEFT, {"yaw_deg": 15}, True),
+        (MOUTH_OPEN, {"mouth": 0.3}, False),  # full: lips need little
+        (TURN_LEFT, {"yaw_deg": 30}, False),
+        (TURN_LEFT, {"yaw_deg": 4}, False),  # no movement yet
+        (BLINK, {"eyes": 0.4}, False),
+    ],
+)
+def test_who_falls_short_of_a_movement_is_known_after_a_moment(kind, held, short):
+    assert not falls_short(drive(kind, between(1.5, 9.0, **held), seconds=1.9)[0])
+    assert falls_short(drive(kind, between(1.5, 9.0, **held), seconds=3.0)[0]) is short
 
 
 def test_a_person_who_is_never_at_rest_is_not_prompted_for_ever():

@@ -29,6 +29,10 @@ def test_a_good_frontal_face_needs_no_guidance():
     assert gate(seen()) is None
 
 
+def test_dark_skin_before_a_bright_wall_is_not_called_too_dark():
+    assert gate(seen(brightness=0.11, surround=0.5)) is None
+
+
 @pytest.mark.parametrize(
     ("observation", "guidance"),
     [
@@ -38,7 +42,7 @@ def test_a_good_frontal_face_needs_no_guidance():
         (moved(seen(), scale=2.3), Guidance.TOO_NEAR),
         (moved(seen(), dx=230), Guidance.OFF_CENTRE),
         (moved(seen(), dy=190), Guidance.OFF_CENTRE),
-        (seen(brightness=0.1, surround=0.1), Guidance.TOO_DARK),
+        (seen(brightness=0.07, surround=0.1), Guidance.TOO_DARK),
         (seen(brightness=0.93), Guidance.TOO_BRIGHT),
         (seen(saturated=0.5), Guidance.TOO_BRIGHT),
         (seen(brightness=0.25, surround=0.9), Guidance.BACKLIT),

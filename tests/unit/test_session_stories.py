@@ -75,6 +75,18 @@ def test_another_person_with_the_same_document_is_no_match():
     assert played.result.pad is CheckOutcome.PASS
 
 
+def test_a_person_who_turns_too_little_is_asked_to_go_further_and_does():
+    shown = []
+
+    def looks(_t_s, state):
+        shown.append(None if state.shown is None else state.shown.guidance)
+
+    result = play(Actor(turn_deg=16, further=1.7), only(TURN_LEFT, TURN_RIGHT), interrupt=looks).result
+    assert "further" in shown
+    assert result.outcome is Outcome.MATCH
+    assert Reason.CHALLENGE_TIMEOUT in play(Actor(turn_deg=16), only(TURN_LEFT, TURN_RIGHT)).result.reasons
+
+
 def test_a_person_who_turns_the_wrong_way_every_time_is_refused():
     wrong = Actor(answers={TURN_LEFT: TURN_RIGHT, TURN_RIGHT: TURN_LEFT})
     result = play(wrong, only(TURN_LEFT, TURN_RIGHT)).result

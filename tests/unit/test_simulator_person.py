@@ -120,6 +120,16 @@ def test_a_turn_goes_to_the_persons_own_side_after_a_reaction_time_and_back(pers
     assert abs(back[-1].yaw_deg) < 9
 
 
+def test_who_is_asked_to_go_further_does_and_keeps_to_it(person):
+    actor = Actor(person.who, 3)
+    turn = Screen(Phase.CHALLENGE, action=ChallengeKind.TURN_LEFT, step=1)
+    usual = max(state.yaw_deg for state in _watch(actor, 2.5, turn))
+    further = max(state.yaw_deg for state in _watch(actor, 1.5, replace(turn, guidance="further"), start=5))
+    again = max(state.yaw_deg for state in _watch(actor, 2.5, replace(turn, step=2), start=8))
+    assert further > usual + 4
+    assert again > usual + 4
+
+
 def test_a_blink_is_made_when_asked_and_lasts_like_one(person):
     actor = Actor(person.who, 4)
     _watch(actor, 1)
