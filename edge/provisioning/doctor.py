@@ -14,7 +14,7 @@ from itertools import pairwise
 from edge.drivers.board import BoardHealth
 from edge.drivers.camera import SensorIdentity, SensorKind
 from edge.drivers.storage import Room, Wear
-from edge.session.quality import MAX_BRIGHTNESS, MAX_SURROUND_OVER_FACE, MIN_BRIGHTNESS
+from edge.session.quality import MAX_BRIGHTNESS
 
 Measured = str | int | float | bool | None
 
@@ -182,12 +182,16 @@ class Light:
     by_face: bool  # measured on a face or the target; else on the oval where a face would be
 
 
+# Stricter than a session's gate: who stands there for the doctor may have light skin, and customers darker skin, of
+# which a camera that exposes for the room makes half of that luma.
+_MIN_BRIGHTNESS = 0.16
+_MAX_SURROUND_OVER_FACE = 0.40
 _GAIN_WARN = 8.0  # noise of a small sensor: what the models can bear
 _SIDE_WARN = 0.40
 
 
 def is_dark(found: Light) -> bool:
-    return not found.brightness >= MIN_BRIGHTNESS
+    return not found.brightness >= _MIN_BRIGHTNESS
 
 
 def light(found: Light) -> Check:
@@ -200,7 +204,7 @@ def light(found: Light) -> Check:
     }
     if is_dark(found):
         return Check(Name.LIGHT, Verdict.FAIL, "dark", measured)
-    if found.surround - found.brightness > MAX_SURROUND_OVER_FACE:
+    if found.surround - found.brightness > _MAX_SURROUND_OVER_FACE:
         return Check(Name.LIGHT, Verdict.FAIL, "backlit", measured)
     if found.brightness > MAX_BRIGHTNESS:
         return Check(Name.LIGHT, Verdict.FAIL, "bright", measured)

@@ -71,6 +71,7 @@ STORIES = {
     "a blurred wall": (lambda: doctor.focus(30, subject=False, dark=False), Verdict.SKIP),
     "blurred in the dark": (lambda: doctor.focus(30, subject=True, dark=True), Verdict.SKIP),
     "a lit shop": (lambda: doctor.light(LIT), Verdict.PASS),
+    "a shop where dark skin is too dark": (lambda: doctor.light(replace(LIT, brightness=0.12)), Verdict.FAIL),
     "a dark shop": (lambda: doctor.light(replace(LIT, brightness=0.05)), Verdict.FAIL),
     "a window behind": (lambda: doctor.light(replace(LIT, brightness=0.3, surround=0.8)), Verdict.FAIL),
     "light by gain alone": (lambda: doctor.light(replace(LIT, gain=12.0)), Verdict.WARN),
