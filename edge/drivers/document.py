@@ -24,6 +24,8 @@ FaceFinder = Callable[[Image], Sequence[Box]]
 
 _MAX_BYTES = 20_000_000
 _MAX_PIXELS = 50_000_000
+CHALLENGE_PIXELS = 1_000_000  # of a portrait in a challenge: 3.5 KB have no more to tell
+_FRAME_HEADERS = frozenset(bytes([n]) for n in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
 _CARD_SIZE = (856, 540)  # ISO/IEC 7810 ID-1 is 85.60 x 53.98 mm: ten pixels a millimetre
 _CARD_SHARE = 0.04  # of the frame's area: below it the portrait has too few pixels
 _PORTRAIT_MIN_WIDTH = 60.0  # pixels of face on the rectified card
@@ -41,17 +43,33 @@ def from_file(path: Path) -> Image:
     return from_bytes(data, name=str(path))
 
 
-def from_bytes(data: bytes, *, name: str = "the portrait") -> Image:
-    """An encoded picture (JPEG, PNG, ...) as BGR, (height, width, 3) uint8; CaptureError (UNREADABLE) otherwise."""
+def from_bytes(data: bytes, *, name: str = "the portrait", max_pixels: int = _MAX_PIXELS) -> Image:
+    """A JPEG or PNG as BGR, (height, width, 3) uint8; CaptureError (UNREADABLE) otherwise.
+
+    What its header declares is looked at before anything is decoded: 600 bytes of JPEG can ask for gigabytes.
+    """
     image = None
-    if 0 < len(data) <= _MAX_BYTES:
+    if 0 < len(data) <= _MAX_BYTES and 0 < _declared_pixels(data) <= max_pixels:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         except cv2.error:
             image = None
-    if image is None or image.shape[0] * image.shape[1] > _MAX_PIXELS:
+    if image is None:
         raise CaptureError(CaptureFault.UNREADABLE, f"{name} is no picture that can be read", todo="use a JPEG or PNG")
     return cast("Image", image)
+
+
+def _declared_pixels(data: bytes) -> int:
+    """Width x height by the header of a JPEG (ITU-T T.81, B.2.2: the first frame header) or PNG (IHDR); 0: neither."""
+    if data[:16] == b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
+        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while data[at : at + 1] == b"\xff":
+        marker, length = data[at + 1 : at + 2], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _FRAME_HEADERS:
+            return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 1 if marker == b"\xff" else 2 + max(length, 2)  # a marker may be padded with 0xff
+    return 0
 
 
 class CardView(Enum):
@@ -94,13 +112,18 @@ class CardReader:
             return CardView.TOO_FAR
         card = rectify(frame.image, corners)
         found = self._portrait_on(card)
+        card.fill(0)
         if found is None:
             return CardView.NO_PORTRAIT
         if found.sharpness < _SHARP_ENOUGH:
+            found.portrait.fill(0)
             return CardView.BLURRED
         self._good += 1
+        loser: _Candidate | None = found
         if self._best is None or found.sharpness > self._best.sharpness:
-            self._best = found
+            loser, self._best = self._best, found
+        if loser is not None:
+            loser.portrait.fill(0)
         return CardView.READY if self._good >= self._frames else CardView.READING
 
     @property
@@ -116,11 +139,12 @@ class CardReader:
 
     def _portrait_on(self, card: Image) -> _Candidate | None:
         # The card may be held upside down: the rectified picture has an unknown half turn.
-        for upright in (card, cast("Image", cv2.rotate(card, cv2.ROTATE_180))):
-            faces = [box for box in self._faces(upright) if box[2] >= _PORTRAIT_MIN_WIDTH]
+        for _ in range(2):
+            faces = [box for box in self._faces(card) if box[2] >= _PORTRAIT_MIN_WIDTH]
             if faces:
-                portrait = _with_margin(upright, max(faces, key=lambda box: box[2]))
+                portrait = _with_margin(card, max(faces, key=lambda box: box[2]))
                 return _Candidate(sharpness(portrait), portrait)
+            cv2.flip(card, -1, dst=card)  # in place: no copy to overwrite
         return None
 
 

@@ -59,6 +59,7 @@ class WebcamSource:
     def close(self) -> None:
         self._closing.set()
         self._thread.join(timeout=1.0)  # a driver that hangs keeps its daemon thread; the process is about to end
+        self._newest.close()
         if not self._thread.is_alive():
             self._capture.release()
 
@@ -158,7 +159,7 @@ def _line(path: Path) -> str | None:
 
 
 class _Newest:
-    """Hands the newest frame from one thread to another; frames that nobody took are dropped."""
+    """Hands the newest frame from one thread to another; those that nobody took are overwritten."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -168,8 +169,18 @@ class _Newest:
 
     def put(self, frame: Frame) -> None:
         with self._changed:
+            self._drop()
             self._frame = frame
             self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._drop()
+            self._frame = None
+
+    def _drop(self) -> None:
+        if self._frame is not None:
+            self._frame.image.fill(0)
 
     def fail(self, error: CameraError) -> None:
         with self._changed:

@@ -55,8 +55,9 @@ class PiCameraSource:
         """The next frame of `lores`; CameraError when none completes in time."""
         image, metadata = self._request("lores", timeout_s)
         width, height = self._size
-        planar = image[: height * 3 // 2]
-        return self._frame(cast("Image", cv2.cvtColor(planar, cv2.COLOR_YUV420p2BGR)[:, :width]), metadata)
+        bgr = cv2.cvtColor(image[: height * 3 // 2], cv2.COLOR_YUV420p2BGR)
+        image.fill(0)  # a picture of its own, which nobody else overwrites
+        return self._frame(cast("Image", bgr[:, :width]), metadata)
 
     def read_detail(self, timeout_s: float) -> Frame | None:
         """The next frame of `main`, for documents. libcamera's RGB888 lies in memory as blue, green, red."""

@@ -16,7 +16,7 @@ from edge.clock import Clock
 from edge.config import DocumentSettings
 from edge.drivers import document
 from edge.drivers.camera import Frame, FrameSource, Image
-from edge.drivers.document import CardReader, CardView
+from edge.drivers.document import CHALLENGE_PIXELS, CardReader, CardView
 from edge.errors import CaptureError, CaptureFault, EvidenceError
 from edge.evidence.messages import Challenge, open_portrait
 from edge.log import Log
@@ -210,7 +210,7 @@ class Session:
         """The reference, from the carrier's challenge, else from a file (development), else from a card shown to us."""
         settings, sealed = self._tools.document, self.challenge.portrait
         if settings.challenge and sealed is not None:
-            self._use_portrait(lambda: document.from_bytes(self._opened(sealed)))
+            self._use_portrait(lambda: document.from_bytes(self._opened(sealed), max_pixels=CHALLENGE_PIXELS))
         elif settings.file is not None:
             path = settings.file
             self._use_portrait(lambda: document.from_file(path))

@@ -96,6 +96,7 @@ class Picamera2Stub:
     def __init__(self) -> None:
         self.controls: list[dict] = []
         self.stalled = False
+        self.made: list[np.ndarray] = []
 
     def create_video_configuration(self, **parts):
         return parts
@@ -115,12 +116,14 @@ class Picamera2Stub:
     def captured_request(self, wait):
         if self.stalled:
             raise TimeoutError
+        made = self.made
         sizes = {name: self.configuration[name]["size"] for name in ("main", "lores")}
 
         class Request:
             def make_array(self, name):
                 width, height = sizes[name]
-                return np.full((height, width, 3) if name == "main" else (height * 3 // 2, width), 128, np.uint8)
+                made.append(np.full((height, width, 3) if name == "main" else (height * 3 // 2, width), 128, np.uint8))
+                return made[-1]
 
             def get_metadata(self):
                 return {"SensorTimestamp": 5_000_000_000, "ExposureTime": 10_000, "AnalogueGain": 2.0}
@@ -150,6 +153,12 @@ def test_the_pi_camera_gives_bgr_with_the_sensors_own_metadata(pi_camera) -> Non
     assert (frame.info.t_s, frame.info.exposure_us, frame.info.gain) == (5.0, 10_000, 2.0)
     assert isinstance(source, DetailSource)
     assert source.read_detail(1.0).image.shape == (960, 1280, 3)
+
+
+def test_the_pi_cameras_own_picture_is_overwritten_once_it_is_bgr(pi_camera) -> None:
+    source, stub = pi_camera
+    assert source.read(1.0).image.any()
+    assert not stub.made[0].any()
 
 
 def test_the_pi_camera_takes_exposure_then_gain_and_hands_control_back(pi_camera) -> None:

@@ -5,6 +5,8 @@ import contextlib
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.drivers.camera import Frame
 from edge.drivers.document import CardReader, CardView, find_card, from_bytes, from_file, rectify
@@ -73,11 +75,13 @@ def test_the_sharpest_of_several_frames_is_kept() -> None:
     reader = CardReader(finder, frames=2)
     reader.offer(scene(STRAIGHT, blur=3))
     soft = reader.portrait
+    assert soft is not None
+    contrast = soft.astype(float).std()
     reader.offer(scene(STRAIGHT))
     sharp = reader.portrait
-    assert soft is not None
     assert sharp is not None
-    assert sharp.astype(float).std() > soft.astype(float).std()
+    assert sharp.astype(float).std() > contrast
+    assert not soft.any(), "what is not kept is overwritten"
 
 
 def test_a_far_card_and_a_blurred_card_say_so() -> None:
@@ -85,6 +89,16 @@ def test_a_far_card_and_a_blurred_card_say_so() -> None:
     assert reader.offer(scene([(300, 220), (380, 220), (380, 270), (300, 270)])) is CardView.TOO_FAR
     assert reader.offer(scene(STRAIGHT, blur=31)) in {CardView.BLURRED, CardView.NO_PORTRAIT}
     assert reader.portrait is None
+
+
+@pytest.mark.parametrize("corners", [STRAIGHT, STRAIGHT[2:] + STRAIGHT[:2]], ids=["upright", "upside down"])
+def test_no_picture_of_a_card_outlives_its_frame(corners: list[tuple[int, int]]) -> None:
+    looked_at: list[np.ndarray] = []
+    reader = CardReader(lambda image: (looked_at.append(image), finder(image))[1], frames=2)
+    reader.offer(scene(corners))
+    reader.offer(scene(corners))
+    assert looked_at
+    assert not any(image.any() for image in looked_at)
 
 
 def test_closing_overwrites_the_portrait() -> None:
@@ -106,6 +120,37 @@ def test_bytes_that_are_no_picture_are_refused(data: bytes) -> None:
     with pytest.raises(CaptureError) as caught:
         from_bytes(data)
     assert caught.value.fault is CaptureFault.UNREADABLE
+
+
+def declaring(width: int, height: int, form: str) -> bytes:
+    """A small picture whose header says that it is large."""
+    data = bytearray(cv2.imencode(form, np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    at, size = (16, size) if form == ".png" else (data.index(b"\xff\xc0") + 5, size[6:] + size[2:4])
+    data[at : at + len(size)] = size
+    return bytes(data)
+
+
+@pytest.mark.parametrize("form", [".jpg", ".png"])
+def test_a_picture_that_declares_itself_huge_is_refused_before_it_is_decoded(form: str, monkeypatch) -> None:
+    assert from_bytes(declaring(16, 16, form), max_pixels=256).shape == (16, 16, 3)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    for width, height, most in ((8000, 8000, 50_000_000), (16, 17, 256)):
+        with pytest.raises(CaptureError):
+            from_bytes(declaring(width, height, form), max_pixels=most)
+
+
+@given(st.binary(max_size=64).map(lambda rest: b"\xff\xd8\xff" + rest) | st.binary(max_size=64))
+def test_any_bytes_are_a_picture_or_refused(data: bytes) -> None:
+    with contextlib.suppress(CaptureError):
+        assert from_bytes(data).ndim == 3
+
+
+@pytest.mark.parametrize(
+    "way", [cv2.IMWRITE_JPEG_PROGRESSIVE, cv2.IMWRITE_JPEG_OPTIMIZE, cv2.IMWRITE_JPEG_RST_INTERVAL]
+)
+def test_every_kind_of_jpeg_is_read(way: int) -> None:
+    assert from_bytes(cv2.imencode(".jpg", card(), [way, 1])[1].tobytes()).shape == card().shape
 
 
 def test_a_truncated_jpeg_never_crashes() -> None:

@@ -105,3 +105,18 @@ def test_only_the_newest_frame_waits_for_a_slow_reader(webcam) -> None:
     assert frame is not None
     assert frame.info.index >= 3
     assert time.monotonic() - frame.info.t_s < 0.4
+
+
+def test_frames_that_nobody_took_are_overwritten(webcam) -> None:
+    given = []
+
+    def picture() -> tuple[bool, object]:
+        time.sleep(0.01)
+        given.append(PICTURE.copy() + 1)
+        return True, given[-1]
+
+    source = webcam(picture)
+    time.sleep(0.2)
+    source.close()
+    assert len(given) > 3
+    assert not any(image.any() for image in given)
