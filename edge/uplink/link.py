@@ -74,6 +74,7 @@ class Arrived:
     topic: Down
     payload: bytes
     packet_id: int
+    qos: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ class Connection:
     def acknowledge(self, message: Arrived) -> None:
         """Tell the broker that the message was handed on."""
         if self.end is None:
-            self._client.ack(message.packet_id, 1)
+            self._client.ack(message.packet_id, message.qos)
 
     def close(self) -> None:
         """Say goodbye and let go of the socket."""
@@ -271,7 +272,7 @@ class Connection:
             self._client.ack(message.mid, message.qos)
             self._happened.append(Dropped(topic, len(message.payload)))
             return
-        self._happened.append(Arrived(topic, bytes(message.payload), message.mid))
+        self._happened.append(Arrived(topic, bytes(message.payload), message.mid, message.qos))
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, code: ReasonCode, _props: object) -> None:
         if not flags.is_disconnect_packet_from_server:

@@ -70,7 +70,7 @@ class Renewal:
             if self.next.key.exists() and _fits(self.present.certificate, self.next.key):
                 self.next.key.replace(self.present.key)
                 durable.sync_folder(self.present.key.parent)
-        except (OSError, ValueError) as exc:
+        except Exception as exc:  # noqa: BLE001 - a certificate that does not parse has many exceptions
             self._log.warning("renewal-not-settled", why=type(exc).__name__)
 
     def pair(self) -> Pair:
@@ -109,8 +109,8 @@ class Renewal:
         try:
             certificate = self._checked(answer)
             durable.write(self.next.certificate, certificate.public_bytes(serialization.Encoding.PEM), durable.SECRET)
-        except (OSError, ValueError, StorageError) as exc:
-            self._log.warning("renewal-refused", why=str(exc))
+        except Exception as exc:  # noqa: BLE001 - bytes of a hostile broker: what does not parse has many exceptions
+            self._log.warning("renewal-refused", why=str(exc) or type(exc).__name__)
             return False
         self._tries = 0
         self._trial_at_s = 0.0

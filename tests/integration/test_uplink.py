@@ -50,6 +50,18 @@ def test_a_result_reaches_the_carrier_and_a_receipt_the_terminal(place: Place, t
     assert [event["protocol"] for event in up] == ["v5"]
 
 
+def test_a_message_that_asks_for_no_acknowledgement_gets_none(place: Place, terminal: TerminalEnd) -> None:
+    with place.broker(), uplink_process(place) as process:
+        carrier = CarrierEnd(place)
+        terminal.accept()
+        terminal.expect(is_link(LinkState.UP))
+        for number in range(3):
+            carrier.send("challenge", bytes([number]), qos=0)
+            assert terminal.expect(lambda m: isinstance(m, Inbound)) == Inbound(Down.CHALLENGE, bytes([number]))
+        carrier.close()
+    assert not [event for event in process.events() if event["event"] == "link-down"]
+
+
 def test_messages_arrive_in_the_order_in_which_they_were_handed_over(place: Place, terminal: TerminalEnd) -> None:
     with place.broker(), uplink_process(place):
         carrier = CarrierEnd(place)

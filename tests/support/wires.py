@@ -196,9 +196,9 @@ class CarrierEnd:
         self._client.loop_start()
         assert subscribed.wait(10 * PATIENCE)
 
-    def send(self, kind: str, payload: bytes) -> None:
+    def send(self, kind: str, payload: bytes, *, qos: int = 1) -> None:
         """Hand it to paho's own thread; it arrives in order."""
-        self._client.publish(f"fv1/dn/{TERMINAL_ID}/{kind}", payload, qos=1)
+        self._client.publish(f"fv1/dn/{TERMINAL_ID}/{kind}", payload, qos=qos)
 
     def receive(self, timeout_s: float = 15.0) -> tuple[str, bytes]:
         return self.arrived.get(timeout=timeout_s * PATIENCE)

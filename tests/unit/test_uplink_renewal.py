@@ -85,6 +85,22 @@ def test_a_technician_may_ask_early(place):
     assert not (place.config.parent / "uplink" / WISH).exists()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"no certificate",
+        bytes.fromhex("301106092a864886f70d010701a00404026869"),  # PKCS #7, but data where certificates belong
+    ],
+)
+def test_an_answer_of_a_hostile_broker_is_refused_and_nothing_falls_over(place, answer):
+    clock = SetClock(datetime.now(UTC).timestamp() + 280 * DAY_S)
+    one = renewal(place, clock)
+    assert one.request(0) is not None
+    assert not one.answered(answer)
+    assert not one.next.certificate.exists()
+
+
 def answered(place, clock):
     one = renewal(place, clock)
     later = clock.now + 280 * DAY_S
