@@ -91,6 +91,7 @@ STATES: dict[str, dict[str, Any]] = {
     "pause": {"screen": Screen(Phase.CHALLENGE, step=1, steps=3)},
     "turn-left": {"screen": Screen(Phase.CHALLENGE, None, ChallengeKind.TURN_LEFT, 1, 3, 0.3, 5.2)},
     "turn-right": {"screen": Screen(Phase.CHALLENGE, "other-movement", ChallengeKind.TURN_RIGHT, 2, 3, 0.7, 3.4)},
+    "turn-further": {"screen": Screen(Phase.CHALLENGE, "further", ChallengeKind.TURN_RIGHT, 2, 3, 0.8, 3.4)},
     "blink": {"screen": Screen(Phase.CHALLENGE, None, ChallengeKind.BLINK, 3, 3, 0.0, 5.9)},
     "mouth-open": {"screen": Screen(Phase.CHALLENGE, "come-back", ChallengeKind.MOUTH_OPEN, 3, 3, 1.0, 2.0)},
     "look-up": {"screen": Screen(Phase.CHALLENGE, None, ChallengeKind.LOOK_UP, 2, 3, 0.5, 8.0)},

@@ -202,6 +202,9 @@ def test_the_clerk_reads_what_to_do_and_the_last_references(page, kiosk) -> None
     show(kiosk.display, "no-ticket")
     page.wait_for_selector('body[data-view="desk"]')
     assert "network cable" in page.inner_text("#hint")
+    page.click("#staff")  # the clerk looks the number up, and types another
+    page.wait_for_selector("#panel:visible")
+    page.keyboard.press("Escape")
     page.click("#again")
     page.click("#back")
     wait_for(lambda: kiosk.pressed == [OrderPressed("A-1002"), ScanPressed(False)])
@@ -275,6 +278,22 @@ def test_what_is_said_aloud_is_what_is_read_in_its_language_and_can_be_muted(bro
     page.reload(wait_until="domcontentloaded")
     assert page.get_attribute("#sound", "aria-pressed") == "true", "a muted terminal stays muted"
     page.close()
+
+
+def test_who_is_told_to_try_again_hears_what(page, kiosk) -> None:
+    kiosk.display.change(screen=Screen(Phase.CHALLENGE, "other-movement", ChallengeKind.TURN_RIGHT, 2, 3, 0.0, 6.0))
+    heard = "That was another movement. Try this one. Turn your head to the right"
+    wait_for(lambda: page.text_content("#live") == heard)
+
+
+def test_an_open_mouth_is_asked_to_close_and_no_arrow_points_on_once_a_turn_was_seen(page, kiosk) -> None:
+    kiosk.display.change(screen=Screen(Phase.CHALLENGE, "come-back", ChallengeKind.MOUTH_OPEN, 3, 3, 1.0, 2.0))
+    wait_for(lambda: page.inner_text("#hint") == "Good. Now close your mouth")
+    kiosk.display.change(screen=Screen(Phase.CHALLENGE, None, ChallengeKind.TURN_LEFT, 1, 3, 0.3, 5.0))
+    wait_for(lambda: page.locator("#arrow path").count() == 1)
+    kiosk.display.change(screen=Screen(Phase.CHALLENGE, "come-back", ChallengeKind.TURN_LEFT, 1, 3, 1.0, 3.0))
+    wait_for(lambda: page.inner_text("#hint") == "Good. Now look straight again")
+    assert page.locator("#arrow path").count() == 0
 
 
 def test_a_screen_reader_hears_the_newest_at_most_once_a_second(page, kiosk) -> None:

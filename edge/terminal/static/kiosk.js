@@ -32,7 +32,7 @@ function show() {
   document.body.dataset.view = scene.name;
   set(document.body, "outcome", scene.name === "done" ? view.outcome : null);
   set(document.body, "stage", stage(scene.name));
-  if (panel.kind === "order" && (RUNNING.has(scene.name) || ["assist", "scan", "desk"].includes(scene.name))) panel.close();
+  if (panel.kind === "order" && (RUNNING.has(scene.name) || ["assist", "scan"].includes(scene.name) || view?.desk === "asking")) panel.close();
   if (panel.kind === "staff" && scene.name !== "assist") panel.close();
   panel.draw(w, view);
   enrol.draw(w, view, scene.name);
@@ -46,7 +46,7 @@ function show() {
   consent(scene.name === "consent" ? consentTexts[language] ?? "" : "");
   preview(document.body.dataset.stage !== undefined);
   $("ring").style.strokeDasharray = `${100 * (view?.progress ?? 0)} 100`;
-  arrow(scene.name === "challenge" ? ARROWS[view.action] : undefined);
+  arrow(scene.name === "challenge" && view.guidance !== "come-back" ? ARROWS[view.action] : undefined);
   buttons(w, scene.name);
   header(w, scene.name);
   announce(guidance, scene, w);
@@ -78,6 +78,7 @@ function advice(w, name) {
   if (name === "card") return w.cardView[view.card] ?? null;
   if (name === "scan") return view.desk === "wrong-code" ? w.wrongCode : null;
   if (!["position", "challenge", "checking"].includes(name) || view.guidance === null) return null;
+  if (view.guidance === "come-back" && view.action === "mouth-open") return w.closeMouthAgain;
   return w.guidance[view.guidance] ?? null;
 }
 
@@ -186,7 +187,7 @@ function header(w, name) {
   const trouble = view && (view.enrolment ? w.enrol.banner : view.training ? w.training : w.link[view.link]);
   $("link").hidden = !trouble;
   text("link", trouble ?? "");
-  const free = ["idle", "done", "desk"].includes(name);
+  const free = ["idle", "done", "desk"].includes(name) && view?.desk !== "asking";
   button("staff", free ? w.staff : w.callStaff, free || RUNNING.has(name));
   $("sound").hidden = !voice.speaks(language);
   $("sound").setAttribute("aria-pressed", String(voice.muted));
@@ -199,7 +200,10 @@ function header(w, name) {
 // What is heard: the voice at once, a screen reader at most once a second and only the newest; no countdown, no numbers.
 function announce(guidance, scene, w) {
   if (panel.kind !== null) return;
-  const said = guidance ?? [scene.prompt, scene.hint, $("soon").hidden ? "" : w.timeEnds].filter(Boolean).join(w.stop);
+  // Advice alone, but for what begins a movement anew: there its name belongs to it.
+  const anew = scene.name === "challenge" && ["other-movement", "try-again", "too-early"].includes(view.guidance);
+  const parts = anew ? [guidance, scene.prompt] : guidance ? [guidance] : [scene.prompt, scene.hint, $("soon").hidden ? "" : w.timeEnds];
+  const said = parts.filter(Boolean).map((part) => part.replace(/[.。]$/, "")).join(w.stop);
   voice.say(said, language);
   if (said === live.text) return;
   live.text = said;
