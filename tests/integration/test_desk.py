@@ -248,6 +248,17 @@ def test_the_clerk_can_do_nothing_that_makes_a_match(counter, uplink) -> None:
     assert opened(counter.place, result(uplink)).outcome is Outcome.STAFF_ASSISTED
 
 
+def test_a_flood_of_messages_leaves_the_camera_its_turns(place) -> None:
+    counter = Counter(place, WithACode(Actor()))
+    left = []
+    counter.person.before_frame = lambda _index: left.append(counter.terminal._inbox.qsize())
+    for _ in range(40):
+        counter.terminal.press(ScanPressed(True))
+    with counter:
+        until(lambda: left[-1:] == [0])
+    assert left[:2] == [32, 24]
+
+
 def test_a_grey_picture_holds_no_code() -> None:
     from edge.drivers.order_code import read_code
 
