@@ -215,14 +215,15 @@ class OrderDesk:
         self._say(DeskState.NO_TICKET, order)
 
     def _keep(self, challenge: Challenge, payload: bytes) -> None:
-        """A ticket came. Where all places are taken it replaces one past half of its life, else it is let go."""
+        """A ticket came. Where all places are taken it replaces the oldest past half of its life, else it is let go."""
         if self._journal is None or not self._allowed:
             return
-        living = list(self._living(self._held()))
-        if len(living) >= self._allowed:
-            old = next((ticket for ticket, held, left_s in living if left_s <= held.ttl_s / 2), None)
-            if old is not None:
-                self._drop(old)
+        held = self._held()
+        if len(held) >= self._allowed:
+            # The oldest alone is verified: hundreds may come in a row, and the camera waits for them.
+            for ticket, oldest, left_s in self._living(held[:1]):
+                if left_s <= oldest.ttl_s / 2:
+                    self._drop(ticket)
         try:
             kept = self._journal.store_ticket(challenge.nonce, payload, limit=self._allowed)
         except JournalError as exc:

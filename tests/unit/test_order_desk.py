@@ -108,3 +108,37 @@ def test_an_order_whose_challenge_has_come_is_not_asked_for_again(counter):
     counter.desk.begin("A-1")
     assert counter.sent == []
     assert [order for order, _ in counter.waiting()] == ["A-1"]
+
+
+def test_each_ticket_that_comes_costs_a_few_signatures_however_many_are_held(counter):
+    counter.desk.allow(30)
+    counter.tickets(*(secrets.token_bytes(32) for _ in range(30)))
+    assert counter.keys.asked == 30, "its own alone"
+    counter.keys.asked = 0
+    counter.tickets(*(secrets.token_bytes(32) for _ in range(10)))
+    assert counter.keys.asked <= 20, "its own and the oldest"
+    assert len(counter.held()) == 30
+
+
+def test_where_all_places_are_taken_the_oldest_ticket_makes_room_from_half_of_its_life_on(counter):
+    counter.desk.allow(2)
+    counter.tickets(ONE, TWO, THREE)
+    assert counter.held() == [ONE, TWO]
+    counter.clock.monotonic_s += WEEK_S / 2
+    counter.desk.tick(counter.clock.monotonic())
+    counter.tickets(THREE)
+    assert counter.held() == [TWO, THREE]
+    counter.tickets(FOUR)
+    assert counter.held() == [THREE, FOUR]
+
+
+def test_a_ticket_under_a_key_that_has_gone_makes_room(counter, tmp_path):
+    counter.desk.allow(2)
+    counter.tickets(ONE, TWO)
+    counter.carrier = key_file(tmp_path, "later.key")
+    counter.keys.clear()
+    counter.keys[counter.carrier.key_id] = counter.carrier.public_key
+    counter.tickets(THREE)
+    assert counter.held() == [TWO, THREE]
+    counter.desk.begin("A-1")
+    assert counter.waiting() == [("A-1", THREE)]
