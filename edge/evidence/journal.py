@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from edge.errors import EvidenceError, JournalError
-from edge.evidence import wal
+from edge.evidence import cose, wal
 
 GENESIS = bytes(32)  # `prev` of counter 1
 APPLICATION_ID = 0x566F7563  # "Vouc", in the header of the file
@@ -315,13 +315,20 @@ class Journal:
             return self._boot
 
     def store_policy(self, message: bytes, version: int) -> None:
-        """Keep a verified policy's signed bytes. The version never goes back, nor names two texts: EvidenceError."""
+        """Keep a verified policy's signed bytes. The version never goes back, nor names two texts: EvidenceError.
+
+        The same text signed anew replaces the former: when the carrier changes its keys, the former's key goes.
+        """
         with self._transaction() as db:
             floor, stored = db.execute("SELECT policy_version, policy_message FROM state").fetchone()
-            if stored is not None and (version < floor or (version == floor and message != stored)):
-                raise EvidenceError(
-                    f"policy version {version} does not follow {floor}", todo="the carrier must send a newer one"
-                )
+            if message == stored:
+                return
+            if stored is not None and version <= floor:
+                anew = version == floor and cose.parse(message).payload == cose.parse(stored).payload
+                if not anew:
+                    raise EvidenceError(
+                        f"policy version {version} does not follow {floor}", todo="the carrier must send a newer one"
+                    )
             db.execute("UPDATE state SET policy_version = ?, policy_message = ?", (version, message))
 
     def stored_policy(self) -> StoredPolicy | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge import __version__
 from edge.clock import Clock
 from edge.config import Settings
+from edge.errors import EvidenceError
 from edge.evidence import messages
 from edge.evidence.claims import ClockState, Fresh, Mode, TerminalContext
 from edge.evidence.journal import BootRecord, Journal
@@ -43,13 +44,17 @@ def policy_in_force(journal: Journal, installed: Path, trust: Trust) -> Policy:
     try:
         brought = (installed / INSTALLED_POLICY).read_bytes()
     except OSError:
-        brought = None
-    if brought is not None:
-        policy = messages.parse_policy(brought, trust.ever)
-        if stored is None or policy.version > stored.version:
-            journal.store_policy(brought, policy.version)
-            return policy
-    return messages.parse_policy(stored.message, trust.ever) if stored is not None else built_in_policy()
+        return messages.parse_policy(stored.message, trust.ever) if stored is not None else built_in_policy()
+    policy = messages.parse_policy(brought, trust.ever)
+    if stored is not None and policy.version <= stored.version:
+        try:
+            return messages.parse_policy(stored.message, trust.ever)
+        except EvidenceError:
+            # A renewal by file takes away the key that signed it, and brings the same policy under one that stays.
+            if policy.version < stored.version:
+                raise
+    journal.store_policy(brought, policy.version)
+    return policy
 
 
 def terminal_context(

@@ -125,14 +125,21 @@ class OrderDesk:
             self._say(DeskState.READY)
 
     def begin(self, order: str) -> None:
-        """The clerk names an order. What happens next is on the display, also where nothing can happen."""
+        """The clerk names an order. What happens next is on the display, also where nothing can happen.
+
+        A second press changes nothing: one that waits or is asked for is not begun again. Another order is.
+        """
         self.stop_scan()
         if not requests.is_order_number(order):
             self._say(DeskState.WRONG_CODE)
+        elif any(waiting.order == order for waiting in self._waiting):
+            self._say(DeskState.READY)
         elif self._link is LinkState.UP:
-            self._asked = (order, self._clock.monotonic() + ORDER_WAIT_S)
+            asked_already = self._asked is not None and self._asked[0] == order
             self._say(DeskState.ASKING, order)
-            self._request(RequestKind.ORDER, order=order)
+            if not asked_already:
+                self._asked = (order, self._clock.monotonic() + ORDER_WAIT_S)
+                self._request(RequestKind.ORDER, order=order)
         else:
             self._begin_with_ticket(order)
 
@@ -192,30 +199,31 @@ class OrderDesk:
             self._count(now)
         if self._link is LinkState.UP and self._allowed and now >= self._ask_tickets_at_s:
             self._ask_tickets_at_s = now + _TICKETS_EACH_S
-            young = sum(1 for _, left_s, ttl_s in self._living() if left_s > ttl_s / 2)
+            young = sum(1 for _, challenge, left_s in self._living(self._held()) if left_s > challenge.ttl_s / 2)
             if young < self._allowed:
                 self._request(RequestKind.TICKETS, tickets=self._allowed - young)
 
     def _begin_with_ticket(self, order: str) -> None:
-        for ticket, left_s, _ in self._living():
-            challenge = self._opened(ticket)
-            if challenge is not None:
-                living = replace(challenge, deadline_s=self._clock.monotonic() + left_s)
-                self._waiting.append(Ordered(living, order))
-                self._log.info("ticket-taken")
-                self._say(DeskState.READY)
-                return
+        taken = {waiting.challenge.nonce for waiting in self._waiting}
+        free = [ticket for ticket in self._held() if ticket.nonce not in taken]
+        for _, challenge, left_s in self._living(free):
+            living = replace(challenge, deadline_s=self._clock.monotonic() + left_s)
+            self._waiting.append(Ordered(living, order))
+            self._log.info("ticket-taken")
+            self._say(DeskState.READY)
+            return
         self._say(DeskState.NO_TICKET, order)
 
     def _keep(self, challenge: Challenge, payload: bytes) -> None:
-        """A ticket came. Where all places are taken it replaces one past half of its life, else it is let go."""
+        """A ticket came. Where all places are taken it replaces the oldest past half of its life, else it is let go."""
         if self._journal is None or not self._allowed:
             return
-        living = list(self._living())
-        if len(living) >= self._allowed:
-            old = next((ticket for ticket, left_s, ttl_s in living if left_s <= ttl_s / 2), None)
-            if old is not None:
-                self._drop(old)
+        held = self._held()
+        if len(held) >= self._allowed:
+            # The oldest alone is verified: hundreds may come in a row, and the camera waits for them.
+            for ticket, oldest, left_s in self._living(held[:1]):
+                if left_s <= oldest.ttl_s / 2:
+                    self._drop(ticket)
         try:
             kept = self._journal.store_ticket(challenge.nonce, payload, limit=self._allowed)
         except JournalError as exc:
@@ -224,16 +232,16 @@ class OrderDesk:
         self._log.debug("ticket-came", kept=kept)
         self.show_tickets()
 
-    def _living(self) -> Iterator[tuple[Ticket, float, float]]:
-        """(ticket, seconds left, seconds in all), the oldest first; what is over is dropped on the way."""
+    def _living(self, held: list[Ticket]) -> Iterator[tuple[Ticket, Challenge, float]]:
+        """(ticket, its challenge, seconds left) in the order given; what is over is dropped on the way."""
         since_s = self._clock.monotonic() - self._counted_at_s
-        for ticket in self._held():
+        for ticket in held:
             challenge = self._opened(ticket)
             left_s = 0.0 if challenge is None else challenge.ttl_s - ticket.age_s - since_s
             if challenge is None or left_s <= 0:
                 self._drop(ticket)
             else:
-                yield ticket, left_s, challenge.ttl_s
+                yield ticket, challenge, left_s
 
     def _opened(self, ticket: Ticket) -> Challenge | None:
         """Signature and form are checked each time: what lay on a disk is no more trusted than what came by wire."""

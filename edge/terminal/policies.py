@@ -45,7 +45,8 @@ class Policies:
         it. 4. On the disk, then in force. EvidenceError, PackError: refused. JournalError: it could not be kept.
         """
         policy = messages.parse_policy(message, self._trust, version_floor=self.current.version)
-        if policy.digest == self.current.digest:  # signed anew, after a change of keys: nothing to do
+        if policy.digest == self.current.digest:  # signed anew, after a change of keys: kept, for the old key may go
+            journal.store_policy(message, policy.version)
             return False
         self._pack.match_threshold(policy.match_fmr_ppm)
         journal.store_policy(message, policy.version)

@@ -76,6 +76,7 @@ from edge.watchdog import Notifier
 OUTCOME_SHOWN_S = 12.0  # time to read, and to note the reference number
 STATUS_EACH_S = 60.0
 _INBOX_LIMIT = 64
+_ITEMS_EACH_TURN = 8  # then the camera has its turn: each may cost a write to the disk
 _FINISHED_SHOWN = 5
 # Exit codes: systemd starts the process anew.
 _CAMERA_LOST = 1
@@ -338,16 +339,15 @@ class Terminal:
             self._take_policy(message)
 
     def _take_inbox(self, now: float) -> None:
-        """Everything that waits; without a session that needs frames, wait a little for something to come."""
+        """What waits, a few at a time; without a session that needs frames, wait a little for something to come."""
         looks = self._desk.scanning or self.workbench.wants_frames
         busy = looks if self._session is None else self._session.wants_frames
         longest_s = TICK_S if self._session is not None or self._lens.finite else IDLE_FRAME_S
         timeout_s = longest_s if self._lens.finite else min(longest_s, self._lens.until_idle_s(now))
         try:
-            item = self._inbox.get_nowait() if busy or timeout_s <= 0 else self._inbox.get(timeout=timeout_s)
-            while True:
-                self._take(item)
-                item = self._inbox.get_nowait()
+            self._take(self._inbox.get_nowait() if busy or timeout_s <= 0 else self._inbox.get(timeout=timeout_s))
+            for _ in range(_ITEMS_EACH_TURN - 1):
+                self._take(self._inbox.get_nowait())
         except queue.Empty:
             return
 

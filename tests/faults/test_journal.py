@@ -7,14 +7,15 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+from dataclasses import replace
 
 import pytest
 
 from edge import cli
 from edge.errors import EvidenceError, JournalError, SignerError
 from edge.evidence import claims, cose, journal, messages
-from edge.evidence.journal import Envelope, Journal, Release, set_aside
-from tests.evidence_samples import context, key_file, result
+from edge.evidence.journal import Envelope, Journal, Release, StoredPolicy, set_aside
+from tests.evidence_samples import POLICY, context, key_file, result
 
 ROWS = 1000
 
@@ -236,19 +237,36 @@ def test_boots_are_counted_once_for_each_start(path):
     assert len({record.seed for record in records}) == 3
 
 
-def test_the_policy_version_never_goes_back(path):
+def policy(signer, version, **changes):
+    return messages.build_policy(replace(POLICY, version=version, **changes), signer)
+
+
+def test_the_policy_version_never_goes_back(path, tmp_path):
+    carrier = key_file(tmp_path)
+    five, seven = policy(carrier, 5), policy(carrier, 7)
     with Journal.open(path, max_rows=ROWS) as book:
         assert book.stored_policy() is None
-        book.store_policy(b"five", 5)
-        book.store_policy(b"five", 5)
-        for message, version in ((b"four", 4), (b"other five", 5)):
+        book.store_policy(five, 5)
+        book.store_policy(five, 5)
+        for message, version in ((policy(carrier, 4), 4), (policy(carrier, 5, attempts=9), 5)):
             with pytest.raises(EvidenceError, match="does not follow"):
                 book.store_policy(message, version)
-        book.store_policy(b"seven", 7)
+        book.store_policy(seven, 7)
     with Journal.open(path, max_rows=ROWS) as book:
         stored = book.stored_policy()
         assert stored is not None
-        assert (stored.version, stored.message) == (7, b"seven")
+        assert (stored.version, stored.message) == (7, seven)
+
+
+def test_a_policy_signed_anew_takes_the_place_of_the_same_text_and_of_no_other(path, tmp_path):
+    former, later = key_file(tmp_path, "former.pem"), key_file(tmp_path, "later.pem")
+    with Journal.open(path, max_rows=ROWS) as book:
+        book.store_policy(policy(former, 5), 5)
+        anew = policy(later, 5)
+        book.store_policy(anew, 5)
+        with pytest.raises(EvidenceError, match="policy version 5 does not follow 5"):
+            book.store_policy(policy(later, 5, attempts=9), 5)
+        assert book.stored_policy() == StoredPolicy(5, anew)
 
 
 # --- threads

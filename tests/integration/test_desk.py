@@ -168,6 +168,23 @@ def test_without_a_link_a_ticket_serves_once_and_binds_the_order(counter, uplink
     assert claims.order_commitment == order_commitment(nonce, "B-2001")
 
 
+def test_a_double_press_without_a_link_begins_one_session_and_its_outcome_stays_to_be_read(counter, uplink) -> None:
+    allow_tickets(counter, uplink, 2)
+    uplink.send(ticket(counter, b"t" * 32))
+    uplink.send(ticket(counter, b"u" * 32))
+    until(lambda: counter.view()["tickets"] == 2)
+    uplink.send(Link(LinkState.DOWN, "cable"))
+    until(lambda: counter.view()["link"] == "down")
+    for _ in range(2):
+        counter.terminal.press(OrderPressed("B-2001"))
+    consent(counter)
+    phase(counter, Phase.DONE)
+    turns = len(counter.person.frames)
+    until(lambda: len(counter.person.frames) > turns + 1)
+    assert (counter.view()["phase"], counter.view()["tickets"]) == ("done", 1)
+    assert counter.terminal._refused_messages == 0
+
+
 def test_an_order_that_was_asked_for_when_the_link_went_takes_a_ticket(counter, uplink) -> None:
     allow_tickets(counter, uplink, 2)
     uplink.send(ticket(counter, b"t" * 32))
@@ -246,6 +263,17 @@ def test_the_clerk_can_do_nothing_that_makes_a_match(counter, uplink) -> None:
     ):
         counter.terminal.press(press)
     assert opened(counter.place, result(uplink)).outcome is Outcome.STAFF_ASSISTED
+
+
+def test_a_flood_of_messages_leaves_the_camera_its_turns(place) -> None:
+    counter = Counter(place, WithACode(Actor()))
+    left = []
+    counter.person.before_frame = lambda _index: left.append(counter.terminal._inbox.qsize())
+    for _ in range(40):
+        counter.terminal.press(ScanPressed(True))
+    with counter:
+        until(lambda: left[-1:] == [0])
+    assert left[:2] == [32, 24]
 
 
 def test_a_grey_picture_holds_no_code() -> None:
