@@ -38,7 +38,7 @@ def main() -> None:
             carrier.goto(page, wait_until="networkidle")
             write(folder / "carrier.png", carrier.screenshot())
             text = browser.new_page(viewport={"width": 300, "height": 100})
-            text.set_content(f"<style>{_STYLE}</style><pre>{as_html('$ make demo' + chr(10) + said)}</pre>")
+            text.set_content(f"<style>{_STYLE}</style><pre>{as_html('$ make demo STAY=1' + chr(10) + said)}</pre>")
             write(folder / "demo.png", text.locator("body").screenshot())
     finally:
         demo.send_signal(signal.SIGINT)
