@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from edge.errors import StorageError
 
@@ -53,6 +56,18 @@ def remove(path: Path) -> None:
             sync_folder(path.parent)
     except OSError as exc:
         raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """To read where somebody else may have put anything: no link is followed, no pipe waited for. Limit what you read.
+
+    OSError where it cannot be opened, or is no plain file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def make_folder(folder: Path) -> None:

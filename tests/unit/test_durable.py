@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,28 @@ def test_of_what_is_no_plain_file_the_name_alone_is_destroyed(room: Path) -> Non
         destroy_file(room / name)
     assert untouched(room)
     assert list(room.iterdir()) == []
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["link", "device", "pipe", "folder", "socket", "nothing"])
+def test_only_a_plain_file_is_opened_and_nothing_is_waited_for(room: Path, kind: str) -> None:
+    path = room / "told"
+    match kind:
+        case "link":
+            path.symlink_to("../root.pem")
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(str(path))
+    with pytest.raises(OSError, match="told"):
+        durable.open_plain(path)
+
+
+def test_a_plain_file_is_read(room: Path) -> None:
+    with durable.open_plain(room.parent / "root.pem") as file:
+        assert file.read(3) == b"roo"
