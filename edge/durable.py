@@ -1,12 +1,15 @@
-"""Files that survive a power cut: written whole or not at all; what is in them is not known here."""
+"""Files whole or not at all, whatever the power and a folder's other users do; what is in them is not known here."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from edge.errors import StorageError
 
@@ -17,12 +20,14 @@ def write(path: Path, data: bytes, mode: int) -> None:
     """Write beside, fsync, rename, fsync the folder: a power cut leaves the old file or the new one, whole.
 
     Written by root, a file belongs to whom its folder belongs: the uplink must read what a technician installs for it.
+    The folder's owner may have put anything under both names: it is replaced, and what it leads to is not touched.
     StorageError where the folder cannot be made or the disk does not take it; the old file is then untouched.
     """
     beside = path.with_name(f".{path.name}.new")
     try:
         make_folder(path.parent)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as exc:
         raise StorageError(
             f"{path} cannot be made: {exc.strerror}", todo="name a folder that this user may write, with --dir"
@@ -31,9 +36,11 @@ def write(path: Path, data: bytes, mode: int) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        beside.chmod(mode)
-        _give_to_the_folders_owner(beside)
+            os.fchmod(descriptor, mode)  # not by the name, which may lead elsewhere by now
+            if os.geteuid() == 0:
+                owner = path.parent.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            os.fsync(descriptor)
         beside.replace(path)
         sync_folder(path.parent)
     except OSError as exc:
@@ -49,6 +56,18 @@ def remove(path: Path) -> None:
             sync_folder(path.parent)
     except OSError as exc:
         raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """To read where somebody else may have put anything: no link is followed, no pipe waited for. Limit what you read.
+
+    OSError where it cannot be opened, or is no plain file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def make_folder(folder: Path) -> None:
@@ -96,10 +115,3 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _give_to_the_folders_owner(path: Path) -> None:
-    if os.geteuid() != 0:
-        return
-    owner = path.parent.stat()
-    os.chown(path, owner.st_uid, owner.st_gid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,13 +59,16 @@ def opened(settings: KeySettings) -> Iterator[Signer]:
 def destroy_file(path: Path) -> None:
     """Overwrite, then unlink; nothing where there is no file. StorageError where that cannot be.
 
+    A link is unlinked alone: the uplink, whose folder is emptied as well, could name any file of root's by one.
     Flash may keep the old bytes elsewhere: a token is what keeps a key from being found on a card.
     """
     try:
-        with path.open("r+b") as file:
-            file.write(os.urandom(path.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
+        if stat.S_ISREG(path.lstat().st_mode):
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(os.fstat(descriptor).st_size))
+                file.flush()
+                os.fsync(descriptor)
     except FileNotFoundError:
         return
     except OSError as exc:

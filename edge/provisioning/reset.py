@@ -10,6 +10,7 @@ the box, and the next identity needs them.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,9 +131,9 @@ def resume(folder: Path) -> bool:
         except SignerError:
             if not forced:
                 raise
-    kept = {token.pin_file.resolve()} if token is not None else set()
+    kept = {os.path.realpath(token.pin_file)} if token is not None else set()
     for file in _doomed(folder, state_dir):
-        if file.resolve() not in kept:
+        if os.path.realpath(file) not in kept:  # Path.resolve raises where links lead in a circle
             keys.destroy_file(file)
     durable.remove(path)
     return True
@@ -172,8 +173,7 @@ def _last_word(ahead: Prospect, clock: Clock, *, force: bool) -> bytes | None:
 def _doomed(folder: Path, state_dir: Path | None) -> Iterator[Path]:
     """Keys first: what remains after a cut is then of no use to anybody."""
     for room in ("terminal", "uplink", "carrier", "updates"):
-        yield from sorted(path for path in (folder / room).glob("*") if path.is_file())
-        yield from sorted(path for path in (folder / room).glob(".*") if path.is_file())
+        yield from sorted(path for path in (folder / room).glob("*") if path.is_file() or path.is_symlink())
     if state_dir is not None:
         for pattern in _STATE:
             yield from sorted(state_dir.glob(pattern))

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from edge import durable
 from edge.config import Settings
 from edge.errors import UpdateError, UpdateFault
 from edge.log import Log
@@ -27,6 +28,7 @@ LOOK_EACH_S = 30.0
 _RETRY_EACH_S = 3600.0  # what was refused may have been refused for a full disk or a wrong clock
 _CHILD_LIMIT_S = 600.0
 _WHY_LIMIT = 120
+_TIMESTAMP_LIMIT = 16_384  # bytes: the child takes no longer one
 
 
 class Updating:
@@ -139,7 +141,8 @@ class Updating:
         if updates is None:
             return
         try:
-            timestamp = (updates.spool / "metadata" / "timestamp.json").read_bytes()
+            with durable.open_plain(updates.spool / "metadata" / "timestamp.json") as file:
+                timestamp = file.read(_TIMESTAMP_LIMIT)
         except OSError:
             return
         digest = hashlib.sha256(timestamp).digest()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -80,10 +79,7 @@ class FolderFetcher(Fetcher):
     def chunks(self, path: str, max_length: int) -> Iterator[bytes]:  # noqa: ARG002 - the caller counts
         place = self._folder / path
         try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise exceptions.DownloadError(f"{place} is no plain file")
+            with durable.open_plain(place) as file:
                 while chunk := file.read(_CHUNK):
                     yield chunk
         except FileNotFoundError as exc:

@@ -188,6 +188,21 @@ def test_a_terminal_does_not_run_on_half_a_reset(enrolled, tmp_path: Path) -> No
     assert set(files(half)) == {"root.pem"}
 
 
+def test_a_reset_destroys_the_links_in_a_room_and_nothing_that_they_lead_to(enrolled, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"root's own")
+    links = {"planted": elsewhere, "again.key": "../root.pem", "circle": "circle", "nowhere": "gone", "up": "../.."}
+    for name, target in links.items():
+        (enrolled / "uplink" / name).symlink_to(target)
+    root = (enrolled / "root.pem").read_bytes()
+    reset.reset(
+        enrolled, out=tmp_path / "last.cose", force=False, clock=SystemClock(), send=lambda *_: "no link to anybody"
+    )
+    assert (elsewhere.read_bytes(), (enrolled / "root.pem").read_bytes()) == (b"root's own", root)
+    assert list((enrolled / "uplink").iterdir()) == []
+    assert set(files(enrolled)) == {"root.pem"}
+
+
 def test_a_reset_asks_refuses_while_results_wait_and_can_be_forced(enrolled, tmp_path: Path) -> None:
     settings = load(enrolled / "terminal.toml")
     with Journal.open(settings.journal_path, max_rows=100) as journal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,10 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from edge.config import UpdateSettings
 from edge.errors import UpdateError, UpdateFault
+from edge.session.decision import Policy
+from edge.terminal import updating
+from edge.updates.overview import Overview, lines_of
 from edge.updates.release import Release, parse_release
-from edge.updates.report import read
+from edge.updates.report import Report, leave, read
 from edge.updates.shelf import MAX_STARTS, State, Trial, begun, confirmed, ended, given_back
+from tests.support.updating import make_world
 
 
 def digest(number: int) -> str:
@@ -150,6 +156,86 @@ def test_what_is_no_release_is_refused(wrong: bytes) -> None:
 def test_a_release_names_its_targets() -> None:
     release = Release(release=3, pack=["pack.toml", "a.tflite"], policy=True)
     assert release.targets() == ["pack/pack.toml", "pack/a.tflite", "policy.cose"]
+
+
+TOLD = {"at_s": 1_700_000_000, "release": None, "fault": "slow", "why": "the server is too slow"}
+
+
+def left(folder: Path, **changes: object) -> Report | None:
+    (folder / "fetch.json").write_text(json.dumps(TOLD | changes))
+    return read(folder)
+
+
+def test_a_report_that_the_uplink_left_is_read(tmp_path: Path) -> None:
+    assert left(tmp_path) == Report(1_700_000_000, None, UpdateFault.SLOW, "the server is too slow")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"at_s": 10**20},
+        {"at_s": -(10**20)},
+        {"at_s": -1},
+        {"at_s": 253402300800},
+        {"why": "\x1b]0;owned\x07"},
+        {"why": "two\nlines"},
+        {"why": "\u202eback"},
+    ],
+)
+def test_a_report_that_root_s_console_should_not_show_is_none(tmp_path: Path, wrong: dict[str, object]) -> None:
+    assert left(tmp_path, **wrong) is None
+
+
+@given(at_s=st.integers(), why=st.text(max_size=300))
+def test_whatever_a_report_says_the_technician_gets_a_line_that_prints(at_s: int, why: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        report = left(Path(folder), at_s=at_s, why=why)
+    assert all(line.isprintable() for line in lines_of(Overview(None, "broken", State(), report, False, True)))
+
+
+def test_the_latest_time_that_a_report_may_name_is_shown(tmp_path: Path) -> None:
+    report = left(tmp_path, at_s=253402300799)
+    assert lines_of(Overview(None, "broken", State(), report, False, True))[-1].startswith("fetched    9999-12-31")
+
+
+def test_a_reason_that_does_not_print_is_left_as_one_that_does(tmp_path: Path) -> None:
+    leave(tmp_path, Report(1, None, UpdateFault.UNREACHABLE, "bad status\n\x1b[2J " + "x" * 5000))
+    assert read(tmp_path).why == ("bad status  [2J " + "x" * 5000)[:200]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("target", [None, "/dev/zero", "elsewhere.json"])
+def test_a_report_that_is_no_plain_file_is_none_at_once(tmp_path: Path, target: str | None) -> None:
+    (tmp_path / "elsewhere.json").write_text(json.dumps(TOLD))
+    if target is None:
+        os.mkfifo(tmp_path / "fetch.json")
+    else:
+        (tmp_path / "fetch.json").symlink_to(target)
+    assert read(tmp_path) is None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("target", [None, "/dev/zero"])
+def test_a_terminal_does_not_wait_for_a_spool_that_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str | None
+) -> None:
+    updates = UpdateSettings(root=tmp_path / "root.json", spool=tmp_path)
+    settings = make_world(tmp_path).job.settings.model_copy(update={"updates": updates})
+    (tmp_path / "metadata").mkdir()
+    timestamp = tmp_path / "metadata" / "timestamp.json"
+    if target is None:
+        os.mkfifo(timestamp)
+    else:
+        timestamp.symlink_to(target)
+    children: list[list[str]] = []
+    monkeypatch.setattr(updating.subprocess, "Popen", lambda command, **_: children.append(command))
+    one = updating.Updating(settings, State(), 0.0)
+    one.turn(31.0, idle=True, in_service=True, policy=Policy(id="p", version=1, digest=bytes(32)))
+    assert children == []
+    timestamp.unlink()
+    timestamp.write_bytes(b"{}")
+    one.turn(62.0, idle=True, in_service=True, policy=Policy(id="p", version=1, digest=bytes(32)))
+    assert len(children) == 1
 
 
 @given(st.binary(max_size=300) | _json.map(lambda value: json.dumps(value).encode()))
