@@ -249,9 +249,14 @@ def _p256(der: bytes, label: str) -> ec.EllipticCurvePublicKey:
 
 
 def read_private(path: Path) -> bytes:
-    """A secret's bytes; refused when group or others may touch the file. Checked is the open file, not the name."""
+    """A secret's bytes; refused when group or others may touch the file. Checked is the open file, not the name.
+
+    No link is followed: root reads in the uplink's folder too, where one could lead to the terminal's own key.
+    """
+    if path.is_symlink():
+        raise SignerError(f"{path} is a link", todo="name the key file itself")
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise SignerError(f"{path} is no regular file", todo="name the key file itself")

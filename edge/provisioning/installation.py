@@ -17,7 +17,7 @@ from edge import durable
 from edge.config import ROOT, IdentitySettings
 from edge.errors import BundleFault, EvidenceError, ProvisioningError
 from edge.evidence import cose, messages
-from edge.evidence.signer import key_id, load_private_key
+from edge.evidence.signer import key_id, load_private_key, read_private
 from edge.evidence.trust import INSTALLED, INSTALLED_POLICY, TrustRecord, decode_trust, load_root, parse_trust
 from edge.provisioning import enrolment, keys, redo
 from edge.provisioning.enrolment import Bundle, Purpose, Request
@@ -185,7 +185,7 @@ def _changes(folder: Path, checked: Checked) -> list[Change]:
         Change("uplink/tls.crt", _pem(bundle.certificate)),
     ]
     if tls_key.name == "next.key":
-        changes += [Change("uplink/tls.key", tls_key.read_bytes(), durable.SECRET), Change("uplink/next.key", None)]
+        changes += [Change("uplink/tls.key", read_private(tls_key), durable.SECRET), Change("uplink/next.key", None)]
     if bundle.updates is not None:
         changes.append(Change(UPDATES_ROOT, bundle.updates.root))
     if not (folder / SETTINGS).exists():

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge import config
-from edge.errors import ConfigError, EvidenceError, ProvisioningError, StorageError
+from edge.errors import ConfigError, EvidenceError, ProvisioningError, SignerError, StorageError
 from edge.evidence import messages
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.evidence.trust import TrustRecord, build_trust
@@ -245,6 +245,15 @@ def test_within_the_grace_a_renewal_needs_no_code_and_brings_a_new_key(tmp_path,
     assert not (tmp_path / "uplink/next.key").exists()
     assert (tmp_path / "terminal.toml").read_bytes() == settings, "what the technician has set stays"
     assert standing.inspect(tmp_path, datetime.now(UTC).timestamp()).certificate.days_left > 364
+
+
+@pytest.mark.parametrize("key", ["result.key", "portrait.key"])
+def test_no_link_in_the_uplinks_folder_makes_a_renewal_carry_the_terminals_own_key_over(tmp_path, pki, key):
+    enrolled(tmp_path, pki, timedelta(0))
+    (tmp_path / "uplink/next.key").symlink_to(f"../terminal/{key}")
+    with pytest.raises(SignerError, match="is a link"):
+        identity.ask(tmp_path)
+    assert (tmp_path / "uplink/tls.key").read_bytes() != (tmp_path / "terminal" / key).read_bytes()
 
 
 def test_after_the_grace_a_renewal_needs_a_code(tmp_path, pki):
