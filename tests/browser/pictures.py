@@ -27,11 +27,15 @@ from tests.browser.states import SIZES, STATES, Kiosk, chromium, show
 SHEET = Path(__file__).resolve().parents[2] / "simulator" / "pictures" / "kiosk-states.png"
 _SHEET_STATES = [
     *("idle", "panel", "scan", "no-ticket", "consent", "card", "position-guided", "turn-left", "turn-right"),
-    *("blink", "mouth-open", "checking", "assist", "staff-panel", "verified", "not-verified"),
+    *("turn-further", "blink", "mouth-open", "assist", "staff-panel", "verified", "not-verified"),
     *("enrol-request", "enrol-parts", "enrol-code", "enrol-wrong-root"),
 ]
 _THINGS = ("card", "scan", "enrol")  # states that film a thing, not a person: the picture is not mirrored
-_TURNED = {"turn-left": ChallengeKind.TURN_LEFT, "turn-right": ChallengeKind.TURN_RIGHT}
+_TURNED = {
+    "turn-left": ChallengeKind.TURN_LEFT,
+    "turn-right": ChallengeKind.TURN_RIGHT,
+    "turn-further": ChallengeKind.TURN_RIGHT,
+}
 
 
 def main() -> None:
