@@ -105,6 +105,12 @@ def test_neither_process_can_gain_rights_or_touch_the_other(box: Box, unit: str)
     assert found["core bytes"] == 0
 
 
+def test_swap_could_be_switched_off_in_its_unit_s_sandbox(box: Box) -> None:
+    box.machine.run("systemctl", "start", "probe-no-swap.service", timeout_s=120)
+    said = box.machine.journal("probe-no-swap.service")
+    assert "swapoff EINVAL" in said, f"no swap file: neither EPERM of a filter nor EROFS of a mount; {said}"
+
+
 def test_the_two_processes_run_as_two_users_in_two_networks(box: Box) -> None:
     terminal, uplink = box.machine.pid("vouch-terminal.service"), box.machine.pid("vouch-uplink.service")
     assert Path(f"/proc/{terminal}").stat().st_uid != Path(f"/proc/{uplink}").stat().st_uid

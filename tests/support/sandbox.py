@@ -38,6 +38,7 @@ SECRETS = {
     "page's profile": "/run/vouch-kiosk/profile",
 }
 GRAPHICS = "/srv/graphics"  # a file of the group that the graphics processor's node belongs to
+NO_SWAP = "/var/plain"
 DEVICES = ("/dev/video0", "/dev/disk", "/dev/event0", "/dev/mem")
 
 
@@ -141,6 +142,19 @@ def probe_unit(name: str, port: int, resolver: int) -> str:
     return text.replace("[Service]", f"[Service]\n{own}")
 
 
+def swapoff_unit() -> str:
+    """vouch-no-swap with another program in it: what the kernel says to swapoff(2) of a plain file."""
+    text = re.sub(
+        r"^(ExecStart|RemainAfterExit)=.*\n", "", (UNITS / "vouch-no-swap.service").read_text(), flags=re.MULTILINE
+    )
+    text = re.sub(r"\n\[Install\].*", "\n", text, flags=re.DOTALL)
+    program = (
+        "import ctypes, errno; libc = ctypes.CDLL(None, use_errno=True); "
+        f"libc.swapoff(b'{NO_SWAP}'); print('swapoff', errno.errorcode[ctypes.get_errno()])"
+    )
+    return text.replace("[Service]\n", f'[Service]\nExecStart=/opt/vouch/bin/python -c "{program}"\n')
+
+
 def browser_command() -> str:
     """The shipped command, with a port in the page's own network by which a test sees what the browser shows."""
     unit = (UNITS / "vouch-kiosk.service").read_text().replace("\\\n", "")
@@ -180,6 +194,7 @@ def files(place: Place, resolver: int) -> dict[str, str]:
     found["/etc/systemd/journald.conf.d/test.conf"] = "[Journal]\nStorage=volatile\n"
     for name in ("vouch-terminal.service", "vouch-uplink.service", "vouch-kiosk.service"):
         found[f"{system}/probe-{name}"] = probe_unit(name, place.settings.uplink.port, resolver)
+    found[f"{system}/probe-no-swap.service"] = swapoff_unit()
     found["/etc/hosts"] = f"{SHOP} localhost\n"  # the name in the broker's certificate
     settings = place.config.read_text()
     found["/etc/vouch/terminal.toml"] = re.sub(r"^(state|run)_dir = .*\n", "", settings, flags=re.MULTILINE)
@@ -197,6 +212,7 @@ mkdir -p "$1"/opt/vouch/{{source,python}}
 mount --bind {REPOSITORY} "$1/opt/vouch/source"
 mount --bind {sys.base_prefix} "$1/opt/vouch/python"  # it may lie in somebody's home, which the units do not see
 install -D -m 640 -g render /dev/null "$1{GRAPHICS}"
+head -c 65536 /dev/zero > "$1{NO_SWAP}"
 mknod -m 666 "$1/dev/video0" c 81 0
 mknod -m 666 "$1/dev/disk" b 254 0
 mknod -m 666 "$1/dev/event0" c 13 64
