@@ -68,6 +68,8 @@ class Broker:
         """Return when it accepts connections. LinkError with the end of its log where it does not."""
         self._folder.mkdir(parents=True, exist_ok=True)
         chosen = self.port != 0
+        if chosen:
+            _check_free(self.port)  # else the answer of whoever has it would pass for our child's
         for _ in range(1 if chosen else _START_TRIES):
             self.port = self.port if chosen else _free_port()
             self._process = Child(self._command(), self.log_path)
@@ -75,6 +77,11 @@ class Broker:
                 return
             self.stop()
         raise LinkError(f"the broker does not start: {self._tail()}", todo=f"read {self.log_path}")
+
+    def check(self) -> None:
+        """LinkError, with the end of its log, where the process has ended by itself."""
+        if self._process is not None and self._process.exit_code is not None:
+            raise LinkError(f"the broker has ended: {self._tail()}", todo=f"read {self.log_path}")
 
     def stop(self) -> None:
         """Ask it to end, by its process id. Safe to call twice."""
@@ -122,6 +129,17 @@ class Broker:
             except OSError:
                 time.sleep(0.03)
         return False
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a broker of ours that just ended holds nothing
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as exc:
+            raise LinkError(
+                f"port {port} of {HOST} cannot be used: {exc}", todo="stop what uses it, or name another with --port"
+            ) from exc
 
 
 def mosquitto_path() -> str | None:

@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VouchError as error:
         print(f"vouch-sim: {error.diagnostics()}", file=sys.stderr)
         return 2
+    except (OSError, OverflowError) as error:  # a path or a port that was named
+        print(f"vouch-sim: {error}\n  what to do: check the paths and ports of the command", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
@@ -213,7 +216,8 @@ def _broker(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: over.set())
     with Broker((options.keys / "broker").absolute(), BrokerTls.of(pki), port=options.port) as broker:
         print(f"{broker.kind.value} on {HOST}:{broker.port}; Ctrl-C ends it", flush=True)
-        over.wait()
+        while not over.wait(0.5):
+            broker.check()
     return 0
 
 

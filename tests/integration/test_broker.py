@@ -1,8 +1,11 @@
 """The broker process: who may come in, under which name, and who may write and read what. Both brokers, the same story."""
 
+import os
 import queue
+import signal
 import ssl
 from datetime import UTC, datetime
+from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -11,9 +14,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from edge.errors import LinkError
 from simulator.broker import HOST, Broker, BrokerKind, BrokerTls, mosquitto_path
 from simulator.carrier.pki import create_pki, issue_terminal_certificate
+from simulator.cli import main
 from simulator.embedded_broker import matches, may_read, may_write
+from tests.support.wires import until
 
 ONE, TWO = "1" * 32, "2" * 32
 PATIENCE_S = 5
@@ -169,6 +175,36 @@ def test_it_comes_back_at_the_same_port_after_a_kill(pki, tmp_path):
         assert broker.pid != pid
         with Peer(broker, pki, ONE) as terminal:
             assert not terminal.answer.is_failure
+
+
+def test_a_port_that_somebody_else_has_is_no_broker_of_ours(broker, pki, tmp_path):
+    with pytest.raises(LinkError, match=f"port {broker.port} .* cannot be used"):
+        Broker(tmp_path / "second", BrokerTls.of(pki), kind=broker.kind, port=broker.port).start()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["broker", "--keys", "FILE"],
+        ["broker", "--keys", "keys", "--port", "99999"],
+        ["test-pictures", "FILE"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_path_or_port_is_said_and_gives_2(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    assert main(command) == 2
+    assert "what to do" in capsys.readouterr().err
+
+
+def test_a_broker_that_ends_by_itself_is_noticed(pki, tmp_path):
+    with Broker(tmp_path / "broker", BrokerTls.of(pki)) as one:
+        one.check()
+        os.kill(one.pid, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{one.pid}/cmdline").read_bytes())
+        with pytest.raises(LinkError, match="has ended"):
+            one.check()
 
 
 def test_the_embedded_broker_sends_a_client_of_mqtt_5_back_to_3_1_1(pki, tmp_path):
