@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,12 +158,17 @@ def _doctor(options: argparse.Namespace) -> int:
         return 0
     from edge.terminal.doctor import examine, exit_code
 
-    print("examining, at most 30 s", file=sys.stderr)
-    report = examine(load(options.config))
-    language = options.lang or doctor_text.language_of(os.environ)
-    print(json.dumps(report, ensure_ascii=False) if options.json else "\n".join(doctor_text.lines(report, language)))
-    if options.export is not None:
-        print(f"kept as {doctor_text.export(report, options.export)}", file=sys.stderr)
+    settings = load(options.config)
+    with ExitStack() as stack:
+        keep = options.export and stack.enter_context(doctor_text.export(options.export, settings.terminal_id))
+        print("examining, at most 30 s", file=sys.stderr)
+        report = examine(settings)
+        language = options.lang or doctor_text.language_of(os.environ)
+        print(
+            json.dumps(report, ensure_ascii=False) if options.json else "\n".join(doctor_text.lines(report, language))
+        )
+        if keep:
+            print(f"kept as {keep(report)}", file=sys.stderr)
     return exit_code(report)
 
 
