@@ -232,11 +232,17 @@ def _add_vision(commands: Any) -> None:
     picture.add_argument("--image", type=Path, help="a picture of one face; default: a rendered one")
     picture.add_argument("--video", type=Path, help="a video of one face")
     bench.add_argument("--peers", type=Path, default=_TEACHERS, help="folder of public models to run beside ours")
-    bench.add_argument("--rounds", type=int, default=60)
+    bench.add_argument("--rounds", type=_count, default=60, help="1 or more (%(default)s)")
     bench.set_defaults(run=_bench)
     for command in (compare, observe, bench):
         command.add_argument("--json", action="store_true")
         command.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="folder of the model pack")
+
+
+def _count(given: str) -> int:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", given):
+        raise argparse.ArgumentTypeError(f"{given!r} is no number of 1 or more")
+    return int(given)
 
 
 def _add_models(commands: Any) -> None:

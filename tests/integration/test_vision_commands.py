@@ -119,6 +119,14 @@ def test_the_bench_measures_every_stage_with_one_thread_and_two(capsys, tmp_path
         assert all(0 < stage["quarter_ms"] <= stage["median_ms"] for stage in run["stages"].values())
 
 
+@pytest.mark.parametrize("rounds", ["0", "-3", "many"])
+def test_a_bench_of_no_rounds_is_refused(capsys, rounds):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--rounds", rounds])
+    assert ended.value.code == 2
+    assert "no number of 1 or more" in capsys.readouterr().err
+
+
 def test_the_pack_that_ships_is_whole(capsys):
     assert main(["models", "verify"]) == 0
     assert main(["models", "list"]) == 0
