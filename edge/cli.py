@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,26 +23,46 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], int]
 
 _FAULT = 70  # EX_SOFTWARE of sysexits.h
+_READER_LEFT = 141  # as a shell tells SIGPIPE; 0 and 1 are verdicts of some commands
 
 # Beside the repository, where a developer has it; a terminal has none.
 _TEACHERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 2 for a VouchError, printed with what to do; 70 for a fault of ours."""
+    """Run one command; its exit code: 2 for a VouchError, printed with what to do; 70 for a fault of ours.
+
+    A reader of our output that has seen enough is no error: 141, where the command was not done yet.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Command = options.run
+    code = _READER_LEFT
     try:
-        return command(options)
+        code = command(options)
+        print(end="", flush=True)  # a reader that has left is met here, not by the interpreter at its end
     except VouchError as error:
         print(f"vouch: {error.diagnostics()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - exit 1 is a verdict of some commands: our own fault must not read as one
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return code
         sys.excepthook(type(error), error, error.__traceback__)
         return _FAULT
+    else:
+        return code
+
+
+def _reader_left() -> bool:
+    """Whether it is our output that broke, and no socket of ours; then nothing may be flushed to it at exit either."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -316,8 +337,6 @@ def _observe(options: argparse.Namespace) -> int:
         while (frame := source.read(timeout_s=5.0)) is not None:
             seen = pipeline.process(frame.image, frame.info, bona_fide=True)
             print(json.dumps(record_of(seen)) if options.json else line_of(seen), flush=True)
-    except BrokenPipeError:  # the reader has seen enough; nothing may be flushed to it at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         source.close()
         pipeline.close()
