@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,26 +23,46 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], int]
 
 _FAULT = 70  # EX_SOFTWARE of sysexits.h
+_READER_LEFT = 141  # as a shell tells SIGPIPE; 0 and 1 are verdicts of some commands
 
 # Beside the repository, where a developer has it; a terminal has none.
 _TEACHERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 2 for a VouchError, printed with what to do; 70 for a fault of ours."""
+    """Run one command; its exit code: 2 for a VouchError, printed with what to do; 70 for a fault of ours.
+
+    A reader of our output that has seen enough is no error: 141, where the command was not done yet.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Command = options.run
+    code = _READER_LEFT
     try:
-        return command(options)
+        code = command(options)
+        print(end="", flush=True)  # a reader that has left is met here, not by the interpreter at its end
     except VouchError as error:
         print(f"vouch: {error.diagnostics()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - exit 1 is a verdict of some commands: our own fault must not read as one
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return code
         sys.excepthook(type(error), error, error.__traceback__)
         return _FAULT
+    else:
+        return code
+
+
+def _reader_left() -> bool:
+    """Whether it is our output that broke, and no socket of ours; then nothing may be flushed to it at exit either."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,12 +179,17 @@ def _doctor(options: argparse.Namespace) -> int:
         return 0
     from edge.terminal.doctor import examine, exit_code
 
-    print("examining, at most 30 s", file=sys.stderr)
-    report = examine(load(options.config))
-    language = options.lang or doctor_text.language_of(os.environ)
-    print(json.dumps(report, ensure_ascii=False) if options.json else "\n".join(doctor_text.lines(report, language)))
-    if options.export is not None:
-        print(f"kept as {doctor_text.export(report, options.export)}", file=sys.stderr)
+    settings = load(options.config)
+    with ExitStack() as stack:
+        keep = options.export and stack.enter_context(doctor_text.export(options.export, settings.terminal_id))
+        print("examining, at most 30 s", file=sys.stderr)
+        report = examine(settings)
+        language = options.lang or doctor_text.language_of(os.environ)
+        print(
+            json.dumps(report, ensure_ascii=False) if options.json else "\n".join(doctor_text.lines(report, language))
+        )
+        if keep:
+            print(f"kept as {keep(report)}", file=sys.stderr)
     return exit_code(report)
 
 
@@ -226,11 +253,17 @@ def _add_vision(commands: Any) -> None:
     picture.add_argument("--image", type=Path, help="a picture of one face; default: a rendered one")
     picture.add_argument("--video", type=Path, help="a video of one face")
     bench.add_argument("--peers", type=Path, default=_TEACHERS, help="folder of public models to run beside ours")
-    bench.add_argument("--rounds", type=int, default=60)
+    bench.add_argument("--rounds", type=_count, default=60, help="1 or more (%(default)s)")
     bench.set_defaults(run=_bench)
     for command in (compare, observe, bench):
         command.add_argument("--json", action="store_true")
         command.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="folder of the model pack")
+
+
+def _count(given: str) -> int:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", given):
+        raise argparse.ArgumentTypeError(f"{given!r} is no number of 1 or more")
+    return int(given)
 
 
 def _add_models(commands: Any) -> None:
@@ -304,8 +337,6 @@ def _observe(options: argparse.Namespace) -> int:
         while (frame := source.read(timeout_s=5.0)) is not None:
             seen = pipeline.process(frame.image, frame.info, bona_fide=True)
             print(json.dumps(record_of(seen)) if options.json else line_of(seen), flush=True)
-    except BrokenPipeError:  # the reader has seen enough; nothing may be flushed to it at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         source.close()
         pipeline.close()

@@ -491,6 +491,8 @@ def set_aside(path: Path) -> Path:
 
     The carrier will see the counter start again, and asks for the old file. The new name; JournalError if that fails.
     """
+    if path.is_dir():  # of the whole terminal, keys and all, at worst
+        raise JournalError(f"{path} is a folder", todo="name the journal's own file")
     parts = [suffix for suffix in ("", "-wal", "-shm") if path.with_name(path.name + suffix).exists()]
     if not parts:
         raise JournalError(f"{path}: no such file", todo="name the journal's own file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,36 +40,49 @@ def lines(report: Mapping[str, Any], language: str) -> list[str]:
     return [*told, "", summary]
 
 
-def export(report: Mapping[str, Any], place: Path) -> Path:
-    """Write the report as JSON, and return where: into a folder under a name of its own, else as the file named.
+@contextmanager
+def export(place: Path, terminal_id: str) -> Iterator[Callable[[Mapping[str, Any]], Path]]:
+    """A new file for a report, made now: in a folder under a name of its own, else as named; an old one stays.
 
-    ConfigError where it cannot be written: no half of it stays there. An existing file is never replaced.
+    Gives what writes the report there, as JSON, and returns where. Made now, because an examination takes 30 s and
+    turns root into the terminal's user, to whom root's stick is closed. Without a whole report the file is removed;
+    where that is no longer allowed it stays, empty. ConfigError, here or from the writing: it cannot be written.
     """
-    whole = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
-    if place.is_dir():
-        made = time.strftime("%Y%m%d-%H%M%S", time.gmtime(report.get("made_at_s")))
-        place /= f"vouch-doctor-{str(report.get('terminal_id', 'unknown'))[:8]}-{made}.json"
-    try:
-        with place.open("x", encoding="utf-8") as file, _whole_or_gone(place):
-            file.write(whole)
+    with _said(place):
+        if place.is_dir():
+            made = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+            place /= f"vouch-doctor-{terminal_id[:8]}-{made}.json"
+        number = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    whole = False
+
+    def write(report: Mapping[str, Any]) -> Path:
+        nonlocal whole
+        with _said(place), open(number, "w", encoding="utf-8", closefd=False) as file:
+            file.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(number)
+        whole = True
+        return place
+
+    try:
+        yield write
+    finally:
+        if not whole:  # also a stick that is full, or pulled out, in the middle
+            with suppress(OSError):
+                os.ftruncate(number, 0)
+            with suppress(OSError):
+                place.unlink()
+        os.close(number)
+
+
+@contextmanager
+def _said(place: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as exc:
         raise ConfigError(
             f"{place} cannot be written: {exc.strerror}", todo="name a new file, or a folder such as the USB stick's"
         ) from exc
-    return place
-
-
-@contextmanager
-def _whole_or_gone(place: Path) -> Iterator[None]:
-    """A stick that is full, or pulled out, in the middle."""
-    try:
-        yield
-    except OSError:
-        with suppress(OSError):
-            place.unlink()
-        raise
 
 
 def _padded(text: str, width: int) -> str:

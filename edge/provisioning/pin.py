@@ -3,7 +3,7 @@
 1. An attempt is written to the disk before it is judged, so that a power cut in the middle has been an attempt.
 2. After three wrong ones each next must wait, twice as long every time. A restart does not shorten the wait: it begins
    anew, by the monotonic clock, because the wall clock may be set.
-3. The right PIN ends the count.
+3. The right PIN ends the count, and the wait with it; so does a new PIN, also one set by another process.
 
 The hash is scrypt (RFC 7914) with 16 MiB: a tenth of a second on a Raspberry Pi. A file with a PIN's hash can be
 searched by whoever holds it, however slow the hash; so it lies in the state folder, for the terminal's user alone.
@@ -72,6 +72,8 @@ class PinGate:
 
     def wait_s(self) -> float:
         """Seconds until the next attempt is judged; 0 when it is now."""
+        if not self._attempts.exists():  # a new PIN forgot them, which this process would not hear otherwise
+            return 0.0
         return max(0.0, self._opens_at_s - self._clock.monotonic())
 
     def opens(self, pin: str) -> bool:
@@ -116,7 +118,8 @@ def _write(path: Path, what: dict[str, Any]) -> None:
 
 def _hash(pin: str, salt: bytes, cost: tuple[int, ...]) -> bytes:
     n, r, p = cost
-    return hashlib.scrypt(pin.encode(), salt=salt, n=n, r=r, p=p, maxmem=2**26, dklen=_HASH_SIZE)
+    given = pin.encode(errors="surrogatepass")  # JSON may bring half a pair: a wrong PIN like any other
+    return hashlib.scrypt(given, salt=salt, n=n, r=r, p=p, maxmem=2**26, dklen=_HASH_SIZE)
 
 
 def _wait_s(wrong: int) -> float:

@@ -205,7 +205,9 @@ def _read_mark(path: Path) -> tuple[Token | None, Path | None, bool]:
         where = None if state_dir is None else Path(text(state_dir, "state folder", _PATH_MAX))
         return token, where, truth(forced, "forced")
     except EvidenceError as exc:
-        raise ProvisioningError(f"{path} is damaged: {exc.message}", todo="check the disk; reset again") from exc
+        raise ProvisioningError(
+            f"{path} is damaged: {exc.message}", todo="check the disk; remove the file and reset again"
+        ) from exc
     except OSError as exc:
         raise StorageError(
             f"{path} cannot be read: {exc.strerror}", todo="run `vouch provision resume` as root"

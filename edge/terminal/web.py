@@ -147,8 +147,10 @@ async def json_body(request: Request) -> Any:
         return None
 
 
-async def mjpeg(request: Request, preview: Preview, closing: threading.Event) -> Response:
-    """The preview as a stream of JPEGs, at most 20 a second."""
+async def mjpeg(
+    request: Request, preview: Preview, closing: threading.Event, allowed: Callable[[], bool] = lambda: True
+) -> Response:
+    """The preview as a stream of JPEGs, at most 20 a second; it ends when `allowed`, asked before each, says no."""
 
     async def stream() -> AsyncIterator[bytes]:
         preview.watch()
@@ -156,6 +158,8 @@ async def mjpeg(request: Request, preview: Preview, closing: threading.Event) ->
             number, due_s = 0, 0.0
             while not closing.is_set() and not await request.is_disconnected():
                 found = await run_in_threadpool(preview.next_jpeg, number, _PREVIEW_WAIT_S)
+                if not allowed():  # asked after the wait: the picture that ended it may be a second younger
+                    return
                 if found is None:
                     continue
                 number, jpeg = found

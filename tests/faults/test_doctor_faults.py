@@ -66,17 +66,21 @@ def test_a_full_disk_is_named_with_what_to_do_and_the_doctor_leaves_the_journal_
         assert journal.boot().count == boot.count + 1, "a doctor is no start of the terminal"
 
 
+def kept(report: dict[str, object], place: Path) -> Path:
+    with doctor_text.export(place, "0" * 32) as keep:
+        return keep(report)
+
+
 def test_a_report_that_does_not_fit_on_the_stick_leaves_no_half_of_itself(tmp_path, disk) -> None:
     report = examine(enrolled(tmp_path, extra=ABSENT).settings)
     ballast = fill(disk)
     for place in (disk, disk / "report.json"):
         with pytest.raises(ConfigError, match="cannot be written") as caught:
-            doctor_text.export(report, place)
+            kept(report, place)
         assert "stick" in caught.value.todo
     assert list(disk.iterdir()) == [ballast]
     ballast.unlink()
-    kept = doctor_text.export(report, disk)
-    assert json.loads(kept.read_text())["verdict"] == report["verdict"]
+    assert json.loads(kept(report, disk).read_text())["verdict"] == report["verdict"]
 
 
 class Unplugged(Still):
@@ -143,9 +147,9 @@ def test_an_exported_report_holds_no_byte_of_the_face_of_a_key_or_of_the_pin(tmp
     wanted = needles(frame, jpeg, templates(DEFAULT_PACK, frame, jpeg)) | secrets_of(place)
     report = examine(place.settings, open_camera=lambda _: Still(frame))
     assert of(report, "light")["measured"], "the face was seen and measured"
-    kept = doctor_text.export(report, tmp_path).read_bytes()
+    exported = kept(report, tmp_path).read_bytes()
     by_command = command_report(place, tmp_path / "stick")
-    for name, data in (("the report", kept), ("the command's", by_command)):
+    for name, data in (("the report", exported), ("the command's", by_command)):
         assert hits(data, wanted) == [], name
         assert not _PICTURE.search(data)
         # Planted in this very report, each is found: a search that cannot fail proves nothing.
@@ -188,5 +192,5 @@ def kept_pin(place: Place) -> dict[str, str]:
 
 def test_a_stick_that_is_no_longer_there_is_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
-        doctor_text.export({"made_at_s": 0, "terminal_id": "0" * 32}, tmp_path / "gone" / "report.json")
+        kept({}, tmp_path / "gone" / "report.json")
     assert list(tmp_path.iterdir()) == []

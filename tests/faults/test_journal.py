@@ -577,6 +577,13 @@ def test_a_damaged_journal_is_set_aside_only_on_word_and_whole(path):
         set_aside(path)
 
 
+def test_a_folder_is_not_set_aside(path, capsys):
+    fill(path, 1)
+    assert cli.main(["evidence", "set-aside", str(path.parent)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert path.exists()
+
+
 def test_a_journal_of_a_newer_software_is_refused(path):
     fill(path, 1)
     db = sqlite3.connect(path)

@@ -239,6 +239,18 @@ def test_a_reset_asks_refuses_while_results_wait_and_can_be_forced(enrolled, tmp
     assert set(files(enrolled)) == {"root.pem"}
 
 
+def test_a_damaged_mark_of_a_reset_is_removed_by_hand_and_the_reset_begun_again(enrolled, tmp_path: Path) -> None:
+    (enrolled / reset.MARK).write_bytes(b"\xff")
+    with pytest.raises(ProvisioningError, match="damaged") as caught:
+        reset.resume(enrolled)
+    assert caught.value.todo == "check the disk; remove the file and reset again"
+    (enrolled / reset.MARK).unlink()
+    reset.reset(
+        enrolled, out=tmp_path / "last.cose", force=True, clock=SystemClock(), send=lambda *_: "no link to anybody"
+    )
+    assert set(files(enrolled)) == {"root.pem"}
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 256 KiB."""

@@ -122,6 +122,13 @@ def test_what_cannot_be_examined_ends_with_2(tmp_path: Path) -> None:
     assert "does not exist" in done.stderr
 
 
+def test_a_report_that_has_no_place_is_refused_before_anything_is_examined(place: Place, tmp_path: Path) -> None:
+    done = run_doctor(place, "--export", str(tmp_path / "gone" / "report.json"))
+    assert done.returncode == 2
+    assert "cannot be written: No such file" in done.stderr
+    assert "examining" not in done.stderr
+
+
 def test_two_doctors_do_not_meet(place: Place) -> None:
     with alone(place.settings.state_dir, wait_s=0), pytest.raises(ConfigError, match="another terminal or doctor"):
         examine(place.settings, open_camera=open_source)

@@ -1,6 +1,7 @@
 """`vouch compare`, `observe`, `bench` and `models` as their users run them, with the pack that ships."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -106,6 +107,30 @@ def test_a_reader_that_closes_early_is_no_error(pictures, tmp_path):
         process.stdout.close()
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 141, "no verdict of a command that was not done"
+
+
+def test_a_reader_that_reads_nothing_is_no_error_of_any_command():
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for arguments, code in ((["models", "list"], 0), (["compare", "none.jpg", "none.jpg", "--json"], 2)):
+        command = [sys.executable, "-m", "edge.cli", *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            told = process.stderr.read()
+        assert b"Traceback" not in told
+        assert b"BrokenPipe" not in told
+        assert process.returncode == code, "what the command found out"
+
+
+def test_a_broken_socket_of_ours_is_still_a_fault(monkeypatch, capfd):
+    def broken(_options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("edge.cli._models_list", broken)
+    assert main(["models", "list"]) == 70
+    assert "BrokenPipeError" in capfd.readouterr().err
 
 
 def test_the_bench_measures_every_stage_with_one_thread_and_two(capsys, tmp_path):
@@ -117,6 +142,14 @@ def test_the_bench_measures_every_stage_with_one_thread_and_two(capsys, tmp_path
     for run in told["runs"]:
         assert set(run["stages"]) == {"detect", "landmarks", "antispoof", "embed", "tracking frame", "decision"}
         assert all(0 < stage["quarter_ms"] <= stage["median_ms"] for stage in run["stages"].values())
+
+
+@pytest.mark.parametrize("rounds", ["0", "-3", "many"])
+def test_a_bench_of_no_rounds_is_refused(capsys, rounds):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--rounds", rounds])
+    assert ended.value.code == 2
+    assert "no number of 1 or more" in capsys.readouterr().err
 
 
 def test_the_pack_that_ships_is_whole(capsys):

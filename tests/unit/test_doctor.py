@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import string
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from edge.drivers.board import BoardHealth, read_health
 from edge.drivers.camera import SensorIdentity, SensorKind
 from edge.drivers.opencv_camera import video_identity
 from edge.drivers.storage import Medium, Room, Wear, read_wear
+from edge.errors import BusyError, ConfigError
 from edge.provisioning import doctor, doctor_text, doctor_words
 from edge.provisioning.doctor import Check, ExposureStep, Light, Name, RoundTrip, TargetSeen, Trip, Verdict
 
@@ -240,13 +243,36 @@ def test_a_webcam_says_who_made_it_and_a_loopback_device_is_virtual(tmp_path: Pa
 
 def test_an_exported_report_has_a_name_of_its_own_and_replaces_nothing(tmp_path: Path) -> None:
     report = {"terminal_id": "ab" * 16, "made_at_s": NOW, "checks": []}
-    path = doctor_text.export(report, tmp_path)
+    with doctor_text.export(tmp_path, "ab" * 16) as keep:
+        path = keep(report)
     assert path.parent == tmp_path
+    assert path.name.startswith("vouch-doctor-abababab-")
+    with pytest.raises(ConfigError, match="cannot be written"), doctor_text.export(path, "ab" * 16):
+        pytest.fail("refused before anything is examined")
     assert json.loads(path.read_text()) == report
-    from edge.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="cannot be written"):
-        doctor_text.export(report, path)
+
+def test_an_examination_that_ends_in_an_error_leaves_no_file(tmp_path: Path) -> None:
+    with suppress(BusyError), doctor_text.export(tmp_path, "ab" * 16):
+        assert list(tmp_path.iterdir())
+        raise BusyError("a customer is being verified")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_s_stick_takes_the_report_of_a_doctor_that_is_no_longer_root(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with doctor_text.export(tmp_path, "ab" * 16) as keep:
+        child = os.fork()
+        if child == 0:  # for the one who becomes another user there is no way back
+            try:
+                os.setuid(65534)
+                keep({"checks": []})
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        (path,) = tmp_path.iterdir()
+        assert json.loads(path.read_text()) == {"checks": []}
 
 
 def test_the_language_is_that_of_the_locale() -> None:

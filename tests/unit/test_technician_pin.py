@@ -99,6 +99,29 @@ def test_a_restart_begins_the_wait_anew_and_forgets_no_attempt(tmp_path: Path) -
     assert not again.opens(RIGHT)
 
 
+def test_a_new_pin_opens_at_once_however_often_the_old_one_was_guessed(tmp_path: Path) -> None:
+    set_pin(tmp_path, RIGHT)
+    clock = Clock()
+    gate = PinGate(tmp_path, clock)
+    for _ in range(12):
+        gate.opens(WRONG)
+        clock.now += gate.wait_s()
+    gate.opens(WRONG)
+    assert gate.wait_s() == 3600.0
+    set_pin(tmp_path, "802915")  # as `vouch technician pin` does, in another process
+    assert gate.wait_s() == 0
+    assert not gate.opens(RIGHT)
+    assert gate.wait_s() == 0, "the count began anew"
+    assert gate.opens("802915")
+
+
+def test_what_is_no_text_is_a_wrong_pin_like_any_other(tmp_path: Path) -> None:
+    set_pin(tmp_path, RIGHT)
+    gate = PinGate(tmp_path, Clock())
+    assert not gate.opens("\ud800")
+    assert json.loads((tmp_path / pin.ATTEMPTS_NAME).read_text()) == {"wrong": 1}
+
+
 def test_an_attempt_is_on_the_disk_before_it_is_judged(tmp_path: Path, monkeypatch) -> None:
     set_pin(tmp_path, RIGHT)
     gate = PinGate(tmp_path, Clock())

@@ -101,7 +101,7 @@ def build_app(desk: Desk, *, hosts: set[str], closing: threading.Event) -> ASGIA
 
         return checked
 
-    handlers = _Handlers(desk, badge)
+    handlers = _Handlers(desk, badge, closing)
     pages = [Route(path, file_answer(_STATIC / name, kind)) for path, (name, kind) in _PAGES.items()]
     post = partial(Route, methods=["POST"])
     app = Starlette(
@@ -117,7 +117,7 @@ def build_app(desk: Desk, *, hosts: set[str], closing: threading.Event) -> ASGIA
             post("/api/self-test", private(handlers.self_test)),
             post("/api/assist", private(handlers.assist)),
             post("/api/hold", private(handlers.hold)),
-            Route("/preview.mjpg", private(partial(mjpeg, preview=desk.workbench.preview, closing=closing))),
+            Route("/preview.mjpg", private(handlers.preview)),
         ],
         exception_handlers={VouchError: _told},
     )
@@ -139,25 +139,31 @@ class _Badge:
         return token
 
     def is_worn(self, token: str | None) -> bool:
+        """Whether this is who is logged in; being asked for is use, and puts the end for idleness off."""
+        if not self.is_still_worn(token):
+            return False
+        self._used_s = self._clock.monotonic()
+        return True
+
+    def is_still_worn(self, token: str | None) -> bool:
+        """The same, for what goes on by itself: it must not keep the login alive."""
         now = self._clock.monotonic()
         if self._digest is None or token is None:
             return False
         if now - self._used_s > _IDLE_S or now - self._since_s > _LONGEST_S:
             self._digest = None
             return False
-        if not hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._digest):
-            return False
-        self._used_s = now
-        return True
+        return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._digest)
 
     def take_back(self) -> None:
         self._digest = None
 
 
 class _Handlers:
-    def __init__(self, desk: Desk, badge: _Badge) -> None:
+    def __init__(self, desk: Desk, badge: _Badge, closing: threading.Event) -> None:
         self._desk = desk
         self._badge = badge
+        self._closing = closing
         self._log = Log("terminal.technician")
 
     async def gate(self, _request: Request) -> Response:
@@ -225,6 +231,11 @@ class _Handlers:
                 "light": record_of(doctor.light(assist.light)),
             }
         )
+
+    async def preview(self, request: Request) -> Response:
+        """The camera's picture, for as long as this login lasts."""
+        worn = partial(self._badge.is_still_worn, request.cookies.get(_COOKIE))
+        return await mjpeg(request, self._desk.workbench.preview, self._closing, worn)
 
     async def hold(self, request: Request) -> Response:
         body = await json_body(request)
