@@ -309,7 +309,8 @@ async def _body(request: Request) -> dict[str, Any]:
             raise ProvisioningError(f"more than {_BODY_LIMIT} bytes")
     try:
         body = json.loads(data)
-    except ValueError as exc:
+        json.dumps(body, ensure_ascii=False).encode()  # half of a UTF-16 pair is no text, but json reads it
+    except (ValueError, RecursionError) as exc:
         raise ProvisioningError("the body is no JSON") from exc
     if not isinstance(body, dict):
         raise ProvisioningError("the body is no JSON object")

@@ -39,6 +39,7 @@ _TICKET_TTL_S = 7 * 86_400  # what a challenge may have at most
 # A ticket that was lost on its way, or with a terminal's disk, keeps counting until its end.
 _TICKETS_LIVING = 4  # times what the policy allows
 _STATUS_LIMIT = 2048
+_STATUS_BRACKETS = 100  # many times what a terminal sends, and a tenth of what json can follow down
 _DER_SEQUENCE = b"\x30"
 _DETAIL_LIMIT = 200
 
@@ -322,11 +323,17 @@ def _json(value: Any) -> Any:
 
 
 def _readable(payload: bytes) -> Mapping[str, Any]:
-    """A status message is JSON; anything else is shown as what it is."""
-    if len(payload) > _STATUS_LIMIT:
-        return {"unreadable": f"{len(payload)} bytes"}
+    """A status message is JSON; anything else is shown as what it is.
+
+    One terminal's status must not take the page from all: what could not be sent on as strict JSON is not readable
+    either. json takes NaN, and halves of UTF-16 pairs, and stops where the nesting is too deep for the caller's stack.
+    """
+    unreadable = {"unreadable": f"{len(payload)} bytes"}
+    if len(payload) > _STATUS_LIMIT or payload.count(b"[") + payload.count(b"{") > _STATUS_BRACKETS:
+        return unreadable
     try:
         status = json.loads(payload)
+        json.dumps(status, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
-        return {"unreadable": f"{len(payload)} bytes"}
-    return status if isinstance(status, dict) else {"unreadable": f"{len(payload)} bytes"}
+        return unreadable
+    return status if isinstance(status, dict) else unreadable
