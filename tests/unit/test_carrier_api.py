@@ -7,6 +7,8 @@ import asyncio
 import httpx
 import pytest
 
+from edge.evidence.claims import Mode
+from edge.session.decision import Outcome
 from simulator.carrier.api import create_app
 from tests.support.carrier_house import House
 
@@ -58,3 +60,25 @@ def test_no_status_of_one_terminal_takes_the_page_from_the_others(house, http, s
     house.carrier.received(f"fv1/up/{terminal.id}/status", status)
     for path in ("/api/overview", "/api/terminals"):
         assert http.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "registration"),
+    [
+        (Mode.TRAINING, Outcome.MATCH, "refused"),
+        (Mode.PRODUCTION, Outcome.MATCH, "allowed"),
+        (Mode.PRODUCTION, Outcome.NO_MATCH, "refused"),
+    ],
+)
+def test_the_list_of_orders_says_what_may_be_registered_as_the_order_itself_does(
+    house, http, mode, outcome, registration
+):
+    terminal = house.terminal()
+    challenge = house.order(terminal)
+    (waiting,) = http.get("/api/orders").json()
+    assert (waiting["state"], waiting["registration"]) == ("waiting", None)
+    house.deliver(terminal, terminal.answer(challenge, outcome, mode=mode))
+    (answered,) = http.get("/api/orders").json()
+    assert (answered["trusted"], answered["registration"]) == (True, registration)
+    alone = http.get(f"/api/orders/{answered['id']}").json()
+    assert alone["registration"] == alone["result"]["registration"] == registration
