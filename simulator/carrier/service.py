@@ -261,7 +261,7 @@ class Carrier:
         self._store.note_seen(terminal.id, self._clock.utc())
         try:
             if payload[:1] == _DER_SEQUENCE:
-                answer = registry.renewed(self._pki, terminal.id, payload, now=self._clock.utc())
+                answer = registry.renewed(self._pki, self._store, terminal.id, payload, now=self._clock.utc())
                 self._send(terminal.id, Down.COMMAND, answer)
             else:
                 registry.retired(self._store, terminal, payload, now=self._clock.utc())

@@ -8,6 +8,7 @@ import sqlite3
 import cv2
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import CaptureError, EvidenceError, LinkError, ProvisioningError
 from edge.evidence.claims import Fresh, order_commitment
@@ -15,6 +16,8 @@ from edge.evidence.messages import ReceiptStatus, open_portrait
 from edge.evidence.portrait import PORTRAIT_LIMIT
 from edge.evidence.requests import Request, RequestKind, build_request
 from edge.evidence.signer import KeyFile, load_private_key
+from edge.provisioning.identity import signing_request
+from edge.provisioning.retirement import Retired, build_retired
 from edge.session.decision import Outcome
 from simulator.blind_terminal import BlindTerminal, ChainEnd
 from simulator.carrier.judgement import Alarm
@@ -256,6 +259,23 @@ def test_a_certificate_is_issued_only_for_the_name_in_the_request(house, tmp_pat
     with pytest.raises(EvidenceError):
         house.carrier.enrol(bytes(signed), broker=("localhost", 8883))
     assert house.store.terminals() == []
+
+
+def test_a_retired_terminal_gets_no_new_certificate(house):
+    terminal = house.terminal()
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = signing_request(key, terminal.id)
+    house.carrier.received(f"fv1/up/{terminal.id}/audit", csr)
+    assert [topic for topic, _ in house.sent] == [f"fv1/dn/{terminal.id}/command"]
+    last_word = Retired(
+        terminal_id=bytes.fromhex(terminal.id), counter=0, digest=bytes(32), lost=0, iat=house.clock.now, forced=False
+    )
+    signer = KeyFile(house.folder / "a" / "terminal" / "result.key")
+    house.carrier.received(f"fv1/up/{terminal.id}/audit", build_retired(last_word, signer))
+    house.carrier.received(f"fv1/up/{terminal.id}/audit", csr)
+    assert len(house.sent) == 1
+    (alarm,) = house.store.alarms()
+    assert alarm.detail.endswith("is retired")
 
 
 def test_a_status_message_shows_and_brings_the_policy_where_it_is_not_in_force(house):
