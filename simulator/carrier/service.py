@@ -162,7 +162,7 @@ class Carrier:
             return
         try:  # 3
             if request.kind is RequestKind.ORDER and request.order is not None:
-                self._issue(terminal, request.order)
+                self.issue_order(terminal.id, request.order)
             elif request.tickets is not None:
                 self._issue_tickets(terminal, request.tickets)
         except VouchError as exc:

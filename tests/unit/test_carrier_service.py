@@ -343,6 +343,12 @@ def test_an_order_that_a_terminal_asks_for_begins_once(house):
     assert ask(house, terminal, wanted) == [], "a request that comes again is the same request"
 
 
+def test_an_order_number_typed_at_a_terminal_is_never_taken_for_our_self_test(house):
+    terminal = house.terminal()
+    assert ask(house, terminal, request_of(terminal, kind=RequestKind.ORDER, order="self-test")) == []
+    assert house.store.orders() == []
+
+
 def test_tickets_are_bounded_whatever_is_asked(house):
     terminal = house.terminal()
     allowed = reference_policy().offline_tickets
