@@ -132,10 +132,11 @@ class Store:
                 raise
             self._db.execute("COMMIT")
 
-    def version(self) -> int:
-        """Grows with every change: the page asks whether there is something new."""
+    def version(self) -> str:
+        """Another with every change, of ours or of another process: the page asks whether there is something new."""
         with self._lock:
-            return self._db.total_changes
+            (others,) = self._db.execute("PRAGMA data_version").fetchone()
+            return f"{self._db.total_changes}-{others}"
 
     # Terminals
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from edge.evidence.claims import Mode
 from edge.session.decision import Outcome
 from simulator.carrier.api import create_app
+from simulator.carrier.store import Store, Terminal
 from tests.support.carrier_house import House
 
 
@@ -82,3 +84,13 @@ def test_the_list_of_orders_says_what_may_be_registered_as_the_order_itself_does
     assert (answered["trusted"], answered["registration"]) == (True, registration)
     alone = http.get(f"/api/orders/{answered['id']}").json()
     assert alone["registration"] == alone["result"]["registration"] == registration
+
+
+def test_the_page_hears_of_what_another_process_wrote(house, http):
+    version = http.get("/api/overview").json()["version"]
+    assert http.get("/api/overview", params={"version": version}).status_code == 204
+    with contextlib.closing(Store(house.folder / "carrier.sqlite")) as other:
+        other.add_terminal(Terminal("f" * 32, "shop b", "", "", house.clock.now))
+    news = http.get("/api/overview", params={"version": version})
+    assert [terminal["site"] for terminal in news.json()["terminals"]] == ["shop b"]
+    assert http.get("/api/overview", params={"version": news.json()["version"]}).status_code == 204
