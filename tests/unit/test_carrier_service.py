@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge.errors import CaptureError, EvidenceError, LinkError, ProvisioningError
+from edge.errors import CaptureError, ConfigError, EvidenceError, LinkError, ProvisioningError
 from edge.evidence.claims import Fresh, order_commitment
 from edge.evidence.messages import ReceiptStatus, open_portrait
 from edge.evidence.portrait import PORTRAIT_LIMIT
@@ -397,3 +397,12 @@ def test_a_file_of_the_carrier_before_tickets_is_read_on(house, tmp_path):
         )
     with contextlib.closing(Store(path)) as store:
         assert [(order.reference, order.ticket) for order in store.orders()] == [("A-1", False)]
+
+
+@pytest.mark.parametrize("name", ["nowhere/x.sqlite", "folder", "junk"])
+def test_a_place_that_can_hold_no_records_is_named_with_what_to_do(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "junk").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=name) as refused:
+        Store(tmp_path / name)
+    assert refused.value.todo
