@@ -26,7 +26,7 @@ from edge.session.decision import Outcome
 from simulator.carrier.judgement import registration
 from simulator.carrier.pki import CarrierPki
 from simulator.carrier.service import Carrier
-from simulator.carrier.store import Order, Store, StoredAlarm, StoredResult, Terminal
+from simulator.carrier.store import SELF_TEST, Order, Store, StoredAlarm, StoredResult, Terminal
 
 _BODY_LIMIT = 12_000_000  # bytes: a portrait in base64
 _PAGE_TYPES = {
@@ -164,6 +164,7 @@ class _Api:
         )
 
     def orders(self, _request: Request) -> Response:
+        """The newest orders. Once one is answered, `registration` alone says what to do with its number."""
         return _json([self._order(item) for item in self._store.orders()])
 
     async def issue(self, request: Request) -> Response:
@@ -179,7 +180,7 @@ class _Api:
         return _json(self._order(order), status=201)
 
     def order(self, request: Request) -> Response:
-        """The order, and the first result that answered it."""
+        """The order as in the list, and the first result that answered it."""
         order = self._store.order(request.path_params["order"])
         if order is None:
             return _json({"error": "no such order"}, status=404)
@@ -227,12 +228,14 @@ class _Api:
             "id": order.id,
             "terminal": order.terminal,
             "order": order.reference,
+            "self_test": order.reference == SELF_TEST,
             "session": order.session.hex(),
             "issued_at": order.issued_at,
             "expires_at": order.expires_at,
             "state": "answered" if result else unanswered,
             "outcome": result.claims["outcome"] if result else None,
             "trusted": result.trusted if result else None,
+            "registration": _registration(result) if result else None,
         }
 
     def _results(self, limit: int) -> list[dict[str, Any]]:
@@ -248,10 +251,7 @@ class _Api:
             "signature": "valid",  # nothing else is ever stored
             "trusted": result.trusted,
             "self_test": result.claims["mode"] == "self-test",
-            "registration": registration(
-                Outcome[result.claims["outcome"].upper().replace("-", "_")],
-                trusted=result.trusted and result.claims["mode"] not in _FOR_PRACTICE,
-            ).value,
+            "registration": _registration(result),
             "alarms": [alarm.kind.value for alarm in self._store.alarms_about(result.digest)],
             "received_at": result.received_at,
             "times": result.times,
@@ -266,6 +266,12 @@ class _Api:
             return order.reference if order else None
         tag = result.claims.get("order_commitment")
         return next((one for one in candidates if order_commitment(result.nonce, one).hex() == tag), None)
+
+
+def _registration(result: StoredResult) -> str:
+    """allowed, review or refused. That a result is trusted and a match is not enough: it may be practice."""
+    outcome = Outcome[result.claims["outcome"].upper().replace("-", "_")]
+    return registration(outcome, trusted=result.trusted and result.claims["mode"] not in _FOR_PRACTICE).value
 
 
 def _base64(value: object, what: str) -> bytes:
@@ -309,7 +315,8 @@ async def _body(request: Request) -> dict[str, Any]:
             raise ProvisioningError(f"more than {_BODY_LIMIT} bytes")
     try:
         body = json.loads(data)
-    except ValueError as exc:
+        json.dumps(body, ensure_ascii=False).encode()  # half of a UTF-16 pair is no text, but json reads it
+    except (ValueError, RecursionError) as exc:
         raise ProvisioningError("the body is no JSON") from exc
     if not isinstance(body, dict):
         raise ProvisioningError("the body is no JSON object")

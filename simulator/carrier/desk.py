@@ -15,7 +15,10 @@ from simulator.carrier.store import Store
 
 
 def enrol(settings: CarrierSettings, message: bytes, *, site: str | None) -> Answer:
-    """Answer a request as the serving carrier would; it may be running or not. EvidenceError, ProvisioningError."""
+    """Answer a request as the serving carrier would; it may be running or not.
+
+    EvidenceError, ProvisioningError; ConfigError where the database cannot be used.
+    """
     clock = SystemClock()
     pki = keys_of(settings.keys, clock)
     store = Store(settings.database)

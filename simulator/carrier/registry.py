@@ -86,11 +86,14 @@ def answer(
     return Answer(request, site, signed, code)
 
 
-def renewed(pki: CarrierPki, terminal_id: str, csr: bytes, *, now: int) -> bytes:
+def renewed(pki: CarrierPki, store: Store, terminal_id: str, csr: bytes, *, now: int) -> bytes:
     """EST's simple re-enrol (RFC 7030 section 4.2.2): PKCS#10 in, certs-only PKCS#7 out, both DER.
 
-    The broker let the terminal publish under its name: that is the authentication. ProvisioningError as pki.py.
+    The broker let the terminal publish under its name: that is the authentication. ProvisioningError as pki.py, and for
+    a retired terminal: its certificate ends, and with it the way in for whoever kept a copy of its key.
     """
+    if store.retired_at(terminal_id) is not None:
+        raise ProvisioningError(f"terminal {terminal_id} is retired", todo="reset the terminal: it gets a new identity")
     certificate = issue_terminal_certificate(pki, csr, terminal_id, now=datetime.fromtimestamp(now, UTC))
     _LOG.info("terminal %s has a new certificate", terminal_id)
     return pkcs7.serialize_certificates([x509.load_pem_x509_certificate(certificate)], serialization.Encoding.DER)

@@ -52,7 +52,10 @@ def reference_policy() -> Policy:
 
 
 def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:
-    """Run until SIGINT or SIGTERM. ConfigError where the HTTP port is taken, LinkError where TLS files do not load."""
+    """Run until SIGINT or SIGTERM.
+
+    ConfigError: the HTTP port is taken, or the database cannot be used. LinkError: TLS files do not load.
+    """
     clock = clock or SystemClock()
     pki = keys_of(settings.keys, clock)
     door = _listen(settings.http_port)

@@ -39,6 +39,7 @@ _TICKET_TTL_S = 7 * 86_400  # what a challenge may have at most
 # A ticket that was lost on its way, or with a terminal's disk, keeps counting until its end.
 _TICKETS_LIVING = 4  # times what the policy allows
 _STATUS_LIMIT = 2048
+_STATUS_BRACKETS = 100  # many times what a terminal sends, and a tenth of what json can follow down
 _DER_SEQUENCE = b"\x30"
 _DETAIL_LIMIT = 200
 
@@ -161,7 +162,7 @@ class Carrier:
             return
         try:  # 3
             if request.kind is RequestKind.ORDER and request.order is not None:
-                self._issue(terminal, request.order)
+                self.issue_order(terminal.id, request.order)
             elif request.tickets is not None:
                 self._issue_tickets(terminal, request.tickets)
         except VouchError as exc:
@@ -260,7 +261,7 @@ class Carrier:
         self._store.note_seen(terminal.id, self._clock.utc())
         try:
             if payload[:1] == _DER_SEQUENCE:
-                answer = registry.renewed(self._pki, terminal.id, payload, now=self._clock.utc())
+                answer = registry.renewed(self._pki, self._store, terminal.id, payload, now=self._clock.utc())
                 self._send(terminal.id, Down.COMMAND, answer)
             else:
                 registry.retired(self._store, terminal, payload, now=self._clock.utc())
@@ -322,11 +323,17 @@ def _json(value: Any) -> Any:
 
 
 def _readable(payload: bytes) -> Mapping[str, Any]:
-    """A status message is JSON; anything else is shown as what it is."""
-    if len(payload) > _STATUS_LIMIT:
-        return {"unreadable": f"{len(payload)} bytes"}
+    """A status message is JSON; anything else is shown as what it is.
+
+    One terminal's status must not take the page from all: what could not be sent on as strict JSON is not readable
+    either. json takes NaN, and halves of UTF-16 pairs, and stops where the nesting is too deep for the caller's stack.
+    """
+    unreadable = {"unreadable": f"{len(payload)} bytes"}
+    if len(payload) > _STATUS_LIMIT or payload.count(b"[") + payload.count(b"{") > _STATUS_BRACKETS:
+        return unreadable
     try:
         status = json.loads(payload)
+        json.dumps(status, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
-        return {"unreadable": f"{len(payload)} bytes"}
-    return status if isinstance(status, dict) else {"unreadable": f"{len(payload)} bytes"}
+        return unreadable
+    return status if isinstance(status, dict) else unreadable

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.errors import ConfigError
 from simulator.carrier.judgement import Alarm, Finding, IssuedOrder, Known, Statement, is_trusted
 
 _SCHEMA = """
@@ -106,9 +107,20 @@ class Store:
     """One database, one connection, one writer at a time; any thread may call."""
 
     def __init__(self, path: Path | str) -> None:
-        """`path`: a file, or ":memory:". A receipt promises that the result is kept: hence synchronous=FULL."""
+        """`path`: a file, or ":memory:". ConfigError where it cannot be opened, or is something else."""
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as exc:
+            raise _unusable(path, exc) from exc
+        try:
+            self._prepare()
+        except sqlite3.Error as exc:
+            self._db.close()
+            raise _unusable(path, exc) from exc
+
+    def _prepare(self) -> None:
+        """A receipt promises that the result is kept: hence synchronous=FULL."""
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
@@ -132,10 +144,11 @@ class Store:
                 raise
             self._db.execute("COMMIT")
 
-    def version(self) -> int:
-        """Grows with every change: the page asks whether there is something new."""
+    def version(self) -> str:
+        """Another with every change, of ours or of another process: the page asks whether there is something new."""
         with self._lock:
-            return self._db.total_changes
+            (others,) = self._db.execute("PRAGMA data_version").fetchone()
+            return f"{self._db.total_changes}-{others}"
 
     # Terminals
 
@@ -374,3 +387,9 @@ class Store:
 
 def _order(row: dict[str, Any]) -> Order:
     return Order(**{**row, "ticket": bool(row["ticket"])})
+
+
+def _unusable(path: Path | str, error: sqlite3.Error) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be used for the carrier's records: {error}", todo="name another file, in a folder that exists"
+    )

@@ -20,6 +20,7 @@ from edge.uplink.renewal import due_at
 from simulator.broker import mosquitto_path
 from simulator.carrier import registry
 from simulator.carrier.pki import create_pki, issue_terminal_certificate
+from simulator.carrier.store import Store
 from tests.support.wires import TERMINAL_ID, CarrierEnd, Place, TerminalEnd, enrolled, until, uplink_process
 
 pytestmark = [
@@ -80,7 +81,9 @@ def test_a_certificate_that_is_due_is_renewed_with_a_new_key_while_results_flow(
     assert due_at(old) < datetime.now(UTC).timestamp()
     request = asked(carrier)
     assert len(request) < 512
-    answer = registry.renewed(place.pki, TERMINAL_ID, request, now=int(datetime.now(UTC).timestamp()))
+    answer = registry.renewed(
+        place.pki, Store(":memory:"), TERMINAL_ID, request, now=int(datetime.now(UTC).timestamp())
+    )
     assert len(answer) < 4096
     carrier.send("command", answer)
     terminal.expect(is_link(LinkState.DOWN), 30)
@@ -101,7 +104,10 @@ def test_a_certificate_that_the_broker_refuses_is_forgotten_and_the_old_one_serv
     place, terminal, carrier, process = house
     old = place.settings.uplink.certificate.read_bytes()
     ahead = datetime.now(UTC) + timedelta(days=10)
-    carrier.send("command", registry.renewed(place.pki, TERMINAL_ID, asked(carrier), now=int(ahead.timestamp())))
+    carrier.send(
+        "command",
+        registry.renewed(place.pki, Store(":memory:"), TERMINAL_ID, asked(carrier), now=int(ahead.timestamp())),
+    )
     terminal.expect(is_link(LinkState.DOWN), 30)
     terminal.expect(is_link(LinkState.UP), 90)
     assert place.settings.uplink.certificate.read_bytes() == old
@@ -116,9 +122,11 @@ def test_answers_that_are_not_for_this_key_name_and_authority_are_refused(house,
     stranger = create_pki(tmp_path / "stranger", now=now)
     other_key = identity.signing_request(ec.generate_private_key(ec.SECP256R1()), TERMINAL_ID)
     answers = [
-        registry.renewed(stranger, TERMINAL_ID, request, now=int(now.timestamp())),
-        registry.renewed(place.pki, TERMINAL_ID, other_key, now=int(now.timestamp())),
-        registry.renewed(place.pki, TERMINAL_ID, request, now=int((now - AGO - timedelta(days=1)).timestamp())),
+        registry.renewed(stranger, Store(":memory:"), TERMINAL_ID, request, now=int(now.timestamp())),
+        registry.renewed(place.pki, Store(":memory:"), TERMINAL_ID, other_key, now=int(now.timestamp())),
+        registry.renewed(
+            place.pki, Store(":memory:"), TERMINAL_ID, request, now=int((now - AGO - timedelta(days=1)).timestamp())
+        ),
         pkcs7.serialize_certificates([x509.load_pem_x509_certificate(place.pki.ca.read_bytes())], Encoding.DER),
         b"\x30\x03abc",
     ]

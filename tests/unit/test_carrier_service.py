@@ -2,93 +2,29 @@
 
 import contextlib
 import hashlib
+import json
 import sqlite3
-from datetime import UTC, datetime
 
 import cv2
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge.errors import CaptureError, EvidenceError, LinkError, ProvisioningError
+from edge.errors import CaptureError, ConfigError, EvidenceError, LinkError, ProvisioningError
 from edge.evidence.claims import Fresh, order_commitment
 from edge.evidence.messages import ReceiptStatus, open_portrait
 from edge.evidence.portrait import PORTRAIT_LIMIT
 from edge.evidence.requests import Request, RequestKind, build_request
 from edge.evidence.signer import KeyFile, load_private_key
+from edge.provisioning.identity import signing_request
+from edge.provisioning.retirement import Retired, build_retired
 from edge.session.decision import Outcome
-from simulator.blind_terminal import PACK_DIGEST, BlindTerminal, ChainEnd
+from simulator.blind_terminal import BlindTerminal, ChainEnd
 from simulator.carrier.judgement import Alarm
-from simulator.carrier.pki import create_pki, load_public_key
 from simulator.carrier.portrait import fit_portrait
 from simulator.carrier.server import reference_policy
-from simulator.carrier.service import Carrier
 from simulator.carrier.store import Store
-
-
-class SetClock:
-    """A clock that the test moves."""
-
-    def __init__(self, now=1_800_000_000):
-        self.now = now
-
-    def monotonic(self):
-        return float(self.now)
-
-    def utc(self):
-        return self.now
-
-    def is_synchronised(self):
-        return False
-
-
-class House:
-    """A carrier, its outbox, and terminals that answer."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.clock = SetClock()
-        self.pki = create_pki(folder / "pki", now=datetime.fromtimestamp(self.clock.now, UTC))
-        self.store = Store(folder / "carrier.sqlite")
-        self.sent = []
-        self.link_up = True
-        self.carrier = Carrier(self.store, self.pki, KeyFile(self.pki.signing_key), self.clock, self.publish)
-        self.carrier.set_policy(reference_policy())
-        self.carrier.add_pack(PACK_DIGEST)
-
-    def publish(self, topic, payload):
-        if not self.link_up:
-            raise LinkError("down")
-        self.sent.append((topic, payload))
-
-    def terminal(self, name="a"):
-        terminal = BlindTerminal(self.folder / name, site=f"shop {name}", clock=self.clock)
-        self.carrier.enrol(terminal.asked.message, broker=("localhost", 8883))
-        terminal.trust(load_public_key(self.pki.signing_public_key.read_bytes()))
-        return terminal
-
-    def order(self, terminal, **extra):
-        """The challenge, as the terminal read it."""
-        self.carrier.issue_order(terminal.id, "order 1", **extra)
-        policy, challenge = self.sent[-2:]
-        assert policy[0] == f"fv1/dn/{terminal.id}/policy"
-        assert challenge[0] == f"fv1/dn/{terminal.id}/challenge"
-        terminal.take_policy(policy[1])
-        return terminal.read_challenge(challenge[1])
-
-    def deliver(self, terminal, envelope):
-        """The receipt, as the terminal read it; None where there is none."""
-        before = len(self.sent)
-        self.carrier.received(f"fv1/up/{terminal.id}/result", envelope)
-        answers = self.sent[before:]
-        if not answers:
-            return None
-        ((topic, message),) = answers
-        assert topic == f"fv1/dn/{terminal.id}/receipt"
-        return terminal.read_receipt(message)
-
-    @property
-    def alarms(self):
-        return [alarm.kind for alarm in reversed(self.store.alarms())]
+from tests.support.carrier_house import House
 
 
 @pytest.fixture
@@ -325,6 +261,23 @@ def test_a_certificate_is_issued_only_for_the_name_in_the_request(house, tmp_pat
     assert house.store.terminals() == []
 
 
+def test_a_retired_terminal_gets_no_new_certificate(house):
+    terminal = house.terminal()
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = signing_request(key, terminal.id)
+    house.carrier.received(f"fv1/up/{terminal.id}/audit", csr)
+    assert [topic for topic, _ in house.sent] == [f"fv1/dn/{terminal.id}/command"]
+    last_word = Retired(
+        terminal_id=bytes.fromhex(terminal.id), counter=0, digest=bytes(32), lost=0, iat=house.clock.now, forced=False
+    )
+    signer = KeyFile(house.folder / "a" / "terminal" / "result.key")
+    house.carrier.received(f"fv1/up/{terminal.id}/audit", build_retired(last_word, signer))
+    house.carrier.received(f"fv1/up/{terminal.id}/audit", csr)
+    assert len(house.sent) == 1
+    (alarm,) = house.store.alarms()
+    assert alarm.detail.endswith("is retired")
+
+
 def test_a_status_message_shows_and_brings_the_policy_where_it_is_not_in_force(house):
     terminal = house.terminal()
     house.carrier.received(f"fv1/up/{terminal.id}/status", b'{"state": "idle"}')
@@ -343,6 +296,17 @@ def test_unreadable_status_and_result_messages_raise_nothing(house, noise):
     house.carrier.received(f"fv1/up/{terminal.id}/result", noise)
     house.carrier.received("fv1/up/nobody/result", noise)
     assert house.alarms == [Alarm.UNREADABLE, Alarm.UNKNOWN_TERMINAL]
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [b'{"a":NaN}', b'{"a":1e999}', rb'{"a":"\ud800"}', b"[" * 2000, b'{"a":' + b"[" * 990 + b"]" * 990 + b"}"],
+    ids=["nan", "infinity", "half of a pair", "open brackets", "deep"],
+)
+def test_a_status_that_no_page_could_show_is_kept_as_unreadable(house, noise):
+    terminal = house.terminal()
+    house.carrier.received(f"fv1/up/{terminal.id}/status", noise)
+    assert json.loads(house.store.terminal(terminal.id).status) == {"unreadable": f"{len(noise)} bytes"}
 
 
 def test_all_records_are_there_after_a_restart(house):
@@ -377,6 +341,12 @@ def test_an_order_that_a_terminal_asks_for_begins_once(house):
     challenge = terminal.read_challenge(answer)
     assert (challenge.order, challenge.fresh) == ("A-1001", Fresh.ONLINE)
     assert ask(house, terminal, wanted) == [], "a request that comes again is the same request"
+
+
+def test_an_order_number_typed_at_a_terminal_is_never_taken_for_our_self_test(house):
+    terminal = house.terminal()
+    assert ask(house, terminal, request_of(terminal, kind=RequestKind.ORDER, order="self-test")) == []
+    assert house.store.orders() == []
 
 
 def test_tickets_are_bounded_whatever_is_asked(house):
@@ -427,3 +397,12 @@ def test_a_file_of_the_carrier_before_tickets_is_read_on(house, tmp_path):
         )
     with contextlib.closing(Store(path)) as store:
         assert [(order.reference, order.ticket) for order in store.orders()] == [("A-1", False)]
+
+
+@pytest.mark.parametrize("name", ["nowhere/x.sqlite", "folder", "junk"])
+def test_a_place_that_can_hold_no_records_is_named_with_what_to_do(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "junk").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=name) as refused:
+        Store(tmp_path / name)
+    assert refused.value.todo

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.uplink.renewal import WISH, Renewal, due_at
 from simulator.carrier import registry
+from simulator.carrier.store import Store
 from tests.support.wires import TERMINAL_ID, enrolled
 
 DAY_S = 86400
@@ -105,7 +106,7 @@ def answered(place, clock):
     one = renewal(place, clock)
     later = clock.now + 280 * DAY_S
     clock.now = later
-    assert one.answered(registry.renewed(place.pki, TERMINAL_ID, one.request(0), now=int(later)))
+    assert one.answered(registry.renewed(place.pki, Store(":memory:"), TERMINAL_ID, one.request(0), now=int(later)))
     return one
 
 

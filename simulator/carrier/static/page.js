@@ -23,6 +23,7 @@ const code = (text) => element("code", "", text);
 const short = (hex) => `${hex.slice(0, 8)}…${hex.slice(-4)}`;
 const time = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleTimeString() : "never");
 const outcomeBadge = (outcome) => badge(outcome, OUTCOME_CLASS[outcome] || "odd");
+const registrationBadge = (registration) => badge(REGISTRATION[registration], OUTCOME_CLASS[registration]);
 
 function facts(pairs) {
   const list = element("dl", "");
@@ -53,7 +54,7 @@ function resultCard(result) {
   card.append(element("div", "head",
     result.self_test ? badge("self-test", "odd") : outcomeBadge(claims.outcome),
     element("strong", "", result.self_test ? "a technician's trial of the road" : orderText(result)),
-    soft("signature valid"), result.self_test ? "" : badge(REGISTRATION[result.registration], OUTCOME_CLASS[result.registration]),
+    soft("signature valid"), result.self_test ? "" : registrationBadge(result.registration),
     element("span", "soft end", `counter ${result.counter} · ${time(result.received_at)}`)));
   const came = result.times === 1 ? "once" : `${result.times} times`;
   card.append(facts([
@@ -88,8 +89,11 @@ function terminalCard(terminal) {
 }
 
 function orderCard(order) {
-  const state = order.state === "answered" ? outcomeBadge(order.outcome) : badge(order.state, "odd");
-  return element("article", "card", element("div", "head", state, element("strong", "", order.order),
+  const answered = order.state === "answered";
+  const state = answered && !order.self_test ? outcomeBadge(order.outcome) : badge(order.state, "odd");
+  // A training run can be a match that registers nothing: the outcome never stands alone.
+  const registration = answered && !order.self_test ? registrationBadge(order.registration) : "";
+  return element("article", "card", element("div", "head", state, element("strong", "", order.order), registration,
     element("span", "soft end", time(order.issued_at))));
 }
 
