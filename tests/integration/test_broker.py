@@ -5,7 +5,6 @@ import queue
 import signal
 import ssl
 from datetime import UTC, datetime
-from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -19,7 +18,6 @@ from simulator.broker import HOST, Broker, BrokerKind, BrokerTls, mosquitto_path
 from simulator.carrier.pki import create_pki, issue_terminal_certificate
 from simulator.cli import main
 from simulator.embedded_broker import matches, may_read, may_write
-from tests.support.wires import until
 
 ONE, TWO = "1" * 32, "2" * 32
 PATIENCE_S = 5
@@ -202,7 +200,7 @@ def test_a_broker_that_ends_by_itself_is_noticed(pki, tmp_path):
     with Broker(tmp_path / "broker", BrokerTls.of(pki)) as one:
         one.check()
         os.kill(one.pid, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{one.pid}/cmdline").read_bytes())
+        os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(LinkError, match="has ended"):
             one.check()
 
