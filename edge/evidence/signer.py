@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_private_key
 
+from edge import durable
 from edge.config import KeySettings
 from edge.errors import SignerError
 from edge.evidence import cbor
@@ -256,10 +257,8 @@ def read_private(path: Path) -> bytes:
     if path.is_symlink():
         raise SignerError(f"{path} is a link", todo="name the key file itself")
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with durable.open_plain(path) as file:
             mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise SignerError(f"{path} is no regular file", todo="name the key file itself")
             if mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise SignerError(f"{path} is open to others (mode {mode & 0o777:o})", todo=f"chmod 600 {path}")
             return file.read(65536)

@@ -312,9 +312,9 @@ def advance(r: Recogniser, face: FaceSeen | None, t_s: float, base: Baseline, *,
 
 def falls_short(r: Recogniser) -> bool:
     """Whether the person does what is asked, and has done so for a while, but not as far as it takes."""
-    if r.stage is not Stage.MOVING or r.kind is ChallengeKind.BLINK or r.held_frames or None in {r.onset_s, r.last_s}:
+    if r.stage is not Stage.MOVING or r.kind is ChallengeKind.BLINK or r.held_frames:
         return False
-    return (r.last_s or 0.0) - (r.onset_s or 0.0) >= FALLS_SHORT_S
+    return r.onset_s is not None and r.last_s is not None and r.last_s - r.onset_s >= FALLS_SHORT_S
 
 
 def remaining_s(r: Recogniser, t_s: float) -> float | None:
