@@ -9,6 +9,7 @@ process sees other faces, gradients are averaged.
 
 import argparse
 import copy
+import itertools
 import math
 import os
 import queue
@@ -467,6 +468,48 @@ def even_out(model: Embedder, maps: Tensor) -> None:
 
 
 @torch.no_grad()
+def even_ranges(model: Embedder, pictures: Tensor, share: float) -> None:
+    """Let the channels of a map span like ranges, without a change of the answer (Nagel et al. 2019, "Data-Free
+    Quantization", equalisation): int8 has one step for all of a map, and a channel of a small range is lost in it.
+
+    share: 0 to 1, how far this is done in the body, where a filter whose inputs are scaled rounds worse. Before the
+    linear layers it is done all the way: a filter of one channel loses nothing by it.
+    """
+    body, reach = list(model.body), {}
+
+    def measure(module: nn.Module, _: object, made: Tensor) -> None:
+        reach[module] = made.abs().amax((2, 3)).quantile(0.98, 0)
+
+    hooks = [module.register_forward_hook(measure) for module in (*model.body.modules(), model.where)]
+    model.eval()(pictures)
+    for hook in hooks:
+        hook.remove()
+    for at, block in enumerate(body):
+        if isinstance(block, _Residual):
+            _stretch(reach[block.first], [block.first[1]], [block.second[0]], share)
+            continue
+        # A residual block adds to the map that it reads, so all that follow on one map are scaled alike.
+        same = list(itertools.takewhile(lambda b: isinstance(b, _Residual), body[at + 1 :]))
+        spans = torch.stack([reach[part] for part in (block, *same, *(b.second for b in same))]).amax(0)
+        writers = [block[1], *(b.second[1] for b in same)]
+        if at + len(same) + 1 < len(body):
+            _stretch(spans, writers, [*(b.first[0] for b in same), body[at + len(same) + 1][0]], share)
+        else:
+            _stretch(spans, writers, [model.where], 1.0)
+    _stretch(reach[model.where], [model.where], [model.project], 1.0)
+
+
+def _stretch(reach: Tensor, writers: list[nn.Module], readers: list[nn.Conv2d], share: float) -> None:
+    """Scale what `writers` (norms or convolutions) say in channels of small `reach` up, and undo it in the readers."""
+    scale = (reach.max() / reach.clamp(min=0.01 * reach.max())) ** share
+    for writer in writers:
+        writer.weight.mul_(scale.reshape(-1, *[1] * (writer.weight.ndim - 1)))
+        writer.bias.mul_(scale)
+    for reader in readers:
+        reader.weight.div_(scale.reshape((-1, 1, 1, 1) if reader.groups > 1 else (1, -1, 1, 1)))
+
+
+@torch.no_grad()
 def centre_answers(model: Embedder, sets: list[NDArray[np.uint8]]) -> None:
     """Take off the answers what faces have in common: the mean of the means over sets of chips, each from one source.
 
@@ -606,7 +649,8 @@ def train(arguments: argparse.Namespace) -> None:
         if progress >= ROUNDED_FROM and not rounded_yet:
             rounded_yet = True
             round_while_training(run.model)
-        losses.append(_step(run, next(feed), arguments.rate * rate_at(progress), arguments.shares))
+        share_weight = arguments.shares * (1 - progress)  # a help on the way; at the end the answers alone count
+        losses.append(_step(run, next(feed), arguments.rate * rate_at(progress), share_weight))
         # The mean of what all processes say: so all take every decision at the same step.
         run.seconds += _mean_of_all(torch.tensor(time.monotonic() - started, dtype=torch.float64)).item()
         if run.seconds >= next_look_s or run.seconds >= total_s:
@@ -700,8 +744,10 @@ def write_int8(arguments: argparse.Namespace) -> None:
     pool = Pool(arguments.faces)
     chips = pool.faces.chips[pool.held_out : pool.held_out + CALIBRATION]
     calibration = [pixels(centre(chips[i : i + 1], CROP_PX)).contiguous() for i in range(len(chips))]
-    batches = Feeder(pool, CROP_PX, arguments.seed).batches()
-    settle(model, batches, arguments.settle, arguments.rounds)
+    few = pixels(centre(chips[:256], CROP_PX))
+    even_ranges(model, few, 0.5)
+    settle(model, Feeder(pool, CROP_PX, arguments.seed).batches(), arguments.settle, arguments.rounds)
+    even_ranges(model, few, 0.0)  # what settled is uneven again before the linear layers
     centre_answers(model, read_sources(arguments.data, arguments.only, CALIBRATION, arguments.seed))
     print(export.to_int8(model, calibration[0], calibration, arguments.export))
     lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy")
@@ -725,7 +771,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--start", type=Path, help="a .tflite of ours whose weights a new run starts from")
     parser.add_argument("--rate", type=float, default=1.0, help="factor of the peak learning rates")
-    parser.add_argument("--shares", type=float, default=0.5, help="weight of what each place adds to the embedding")
+    parser.add_argument(
+        "--shares", type=float, default=0.5, help="weight of what each place adds, at the start; none at the end"
+    )
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--settle", type=int, default=600, help="batches for the last layers before an export")
     parser.add_argument("--rounds", type=int, default=15, help="how often they are learned from")

@@ -119,6 +119,21 @@ def test_evening_out_keeps_the_answer_and_puts_a_dead_channel_to_rest() -> None:
     assert not met[:, 5].any()
 
 
+def test_even_ranges_keep_the_answer() -> None:
+    torch.manual_seed(3)
+    model, pictures = embedder.Embedder().eval(), faces_and_noise((112, 112))
+    with torch.no_grad():
+        for part in model.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.weight.uniform_(0.05, 2.0)
+                part.bias.normal_(0, 0.3)
+        before, spans = model(pictures), model.where(model.body(pictures)).abs().amax((0, 2, 3))
+        embedder.even_ranges(model, pictures, 0.5)
+        after, evened = model(pictures), model.where(model.body(pictures)).abs().amax((0, 2, 3))
+    assert torch.allclose(before, after, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
+    assert float(evened.max() / evened.median()) < 1.3 < float(spans.max() / spans.median())
+
+
 def test_answers_are_centred_on_all_sources_alike() -> None:
     torch.manual_seed(4)
     rng = np.random.default_rng(4)
