@@ -36,6 +36,8 @@ PEAK_RATE = {"muon": 0.02, "adamw": 3e-3}
 EMA_STEPS = 600
 # Most of what a face tells is learned at low resolution, at a third of the time: (share of the run, input in pixels).
 STAGES = ((0.47, 64), (1.01, CROP_PX))
+# So many of the faces may exceed the range of a map in int8: a smaller step for all is worth more than their extremes.
+CUT_SHARE = 0.1
 # int8's roundings (round_while_training) take a fifth of a step's time: they wait until so much of the run is over.
 ROUNDED_FROM = 0.6
 
@@ -565,12 +567,13 @@ def _apply(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def rounded(x: Tensor) -> Tensor:
-    """What int8 leaves of an activation, over the range of 98 % of the pictures (as export sets it); gradients pass.
+    """What int8 leaves of an activation, over the range of all pictures but CUT_SHARE; gradients pass.
 
     And up to a step more or less: two runtimes round differently, and what they make of a face must be the same.
     """
     flat = x.detach().flatten(1).float()
-    low, high = flat.amin(1).quantile(0.02).clamp(max=0.0), flat.amax(1).quantile(0.98).clamp(min=1e-6)
+    low = flat.amin(1).quantile(CUT_SHARE).clamp(max=0.0)
+    high = flat.amax(1).quantile(1 - CUT_SHARE).clamp(min=1e-6)
     step = (high - low) / 255
     off = 2 * torch.rand_like(x) - 1
     return x + ((x / step + off).round() * step - x).detach()
@@ -749,7 +752,7 @@ def write_int8(arguments: argparse.Namespace) -> None:
     settle(model, Feeder(pool, CROP_PX, arguments.seed).batches(), arguments.settle, arguments.rounds)
     even_ranges(model, few, 0.0)  # what settled is uneven again before the linear layers
     centre_answers(model, read_sources(arguments.data, arguments.only, CALIBRATION, arguments.seed))
-    print(export.to_int8(model, calibration[0], calibration, arguments.export))
+    print(export.to_int8(model, calibration[0], calibration, arguments.export, cut_share=CUT_SHARE))
     lfw = Lfw.load(arguments.data, arguments.out / "lfw.npy")
     if lfw is not None:
         runner, faces = export.Runner(arguments.export), lfw.chips

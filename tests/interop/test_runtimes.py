@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("run_pack.py")
 OTHER = SCRIPT.parents[2] / ".venv-tflite" / "bin" / "python"
-ALIKE = {"embedder/embedding": 0.996}  # cosine; the aim is 0.999, and this output misses it: see models/CARD.md
+ALIKE = 0.999  # cosine of all answers of an output
 
 
 def answers(python: Path | str, runtime: str, out: Path) -> dict[str, np.ndarray]:
@@ -39,4 +39,5 @@ def test_both_runtimes_agree_on_every_output(tmp_path: Path) -> None:
             for side in (ours, theirs)
         )
         cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-12))
-        assert cosine > ALIKE.get(name, 0.999), f"{name}: cosine {cosine:.5f}"
+        print(f"{name}: cosine {cosine:.5f}")
+        assert cosine > ALIKE, f"{name}: cosine {cosine:.5f}"
