@@ -1,4 +1,9 @@
-"""`python -m models.evaluation PAIRS.csv --images DIR`: arguments in, a study of the product's code, print."""
+"""`python -m models.evaluation PAIRS.csv --images DIR`: arguments in, a study of the product's code, print.
+
+The CSV has the columns fold,a,b,same: two pictures, and 1 where they show one person. Thresholds come from all pictures
+of different people, so it must be known whom each shows: the columns subject_a,subject_b say it, in any words. Without
+them the file's path up to its last `_` does (`Ada_Lovelace_0001.jpg`). Pairs that contradict it are refused.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ from models.evaluation.study import Figures
 def main() -> int:
     """Exit 0 with figures, 2 where the study is not possible."""
     parser = argparse.ArgumentParser(prog="python -m models.evaluation", description=__doc__)
-    parser.add_argument("pairs", type=Path, help="CSV with the columns fold,a,b,same")
+    parser.add_argument("pairs", type=Path, help="CSV with the columns fold,a,b,same and perhaps subject_a,subject_b")
     parser.add_argument("--images", type=Path, required=True, help="folder of the files that the pairs name")
     parser.add_argument("--pack", type=Path, default=Path(__file__).resolve().parents[1], help="model pack")
     parser.add_argument("--condition", type=Condition, choices=list(Condition), default=Condition.PLAIN)

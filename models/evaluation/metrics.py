@@ -97,8 +97,9 @@ def match_rate(scores: Scores, threshold: float, weights: Weights | None = None)
 
 
 def subject_of(name: str) -> str:
-    """`Ada_Lovelace_0001.jpg` -> `Ada_Lovelace`: file names end with a number of the picture."""
-    return name.rsplit("/", 1)[-1].rsplit(".", 1)[0].rsplit("_", 1)[0]
+    """`wave-1/Ada_Lovelace_0001.jpg` -> `wave-1/Ada_Lovelace`: file names end with a number of the picture."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.rsplit(".", 1)[0].rsplit("_", 1)[0]
 
 
 def bootstrap(

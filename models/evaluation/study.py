@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.errors import CaptureError, VouchError
 from edge.session.comparison import Template, compare
-from models.evaluation import conditions, metrics
+from models.evaluation import conditions, metrics, table
 from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate, Flags, Scores, Weights
 
@@ -26,12 +25,14 @@ Encoder = Callable[[NDArray[np.uint8]], Template]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One comparison of a protocol: probe `a`, reference `b`."""
+    """One comparison of a protocol: probe `a`, reference `b`; whom they show, where their names do not say it."""
 
     fold: int
     a: str
     b: str
     same: bool
+    subject_a: str = ""
+    subject_b: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +79,51 @@ class Figures:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The protocol file, columns fold,a,b,same. VouchError where it has another form."""
-    try:
-        with path.open(newline="") as file:
-            pairs = [
-                Pair(int(row["fold"]), row["a"], row["b"], {"0": False, "1": True}[row["same"]])
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError, TypeError) as exc:
-        raise VouchError(f"{path}: {exc!r}", todo="give a CSV file with the columns fold,a,b,same") from exc
+    """The protocol file, columns fold,a,b,same and perhaps subject_a,subject_b.
+
+    VouchError where it has another form, lacks pairs of one kind, or contradicts itself on who is who.
+    """
+    pairs = []
+    for row in table.rows(path, ("fold", "a", "b", "same"), ("subject_a", "subject_b")):
+        if not (row["fold"].isdecimal() and row["same"] in {"0", "1"}):
+            raise VouchError(
+                f"{path}: fold {row['fold']}, same {row['same']} for {row['a']} and {row['b']}",
+                todo="fold is a whole number, same is 1 for one person and 0 for two (fold,a,b,same)",
+            )
+        subjects = row.get("subject_a", ""), row.get("subject_b", "")
+        pairs.append(Pair(int(row["fold"]), row["a"], row["b"], row["same"] == "1", *subjects))
     if {pair.same for pair in pairs} != {False, True}:
         raise VouchError(f"{path} lacks pairs of one kind", todo="give pairs of one subject and of two (fold,a,b,same)")
+    subjects_of(pairs)
     return pairs
+
+
+def subjects_of(pairs: list[Pair]) -> dict[str, str]:
+    """Whom each picture shows: as the pairs say, else as its name says (metrics.subject_of).
+
+    The figures take every two pictures of different subjects for impostors, whatever the pairs are: VouchError where
+    a picture shows two subjects, or a pair's `same` says otherwise than its subjects.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        named = bool(pair.subject_a and pair.subject_b)
+        a, b = pair.subject_a or metrics.subject_of(pair.a), pair.subject_b or metrics.subject_of(pair.b)
+        for name, subject in ((pair.a, a), (pair.b, b)):
+            if found.setdefault(name, subject) != subject:
+                raise VouchError(
+                    f"{name} shows {found[name]} in one pair and {subject} in another",
+                    todo="give each picture one person in subject_a and subject_b throughout",
+                )
+        if pair.same != (a == b):
+            raise VouchError(
+                f"{pair.a} and {pair.b} are {'one person' if pair.same else 'two people'} by the column same, "
+                f"and {a} and {b} by {'subject_a and subject_b' if named else 'their file names'}",
+                todo="mend same, subject_a or subject_b"
+                if named
+                else "add the columns subject_a,subject_b, which say whom each picture shows; "
+                "without them its path up to the last _ does (Ada_0001.jpg, Ada_0002.jpg)",
+            )
+    return found
 
 
 def capture(pairs: list[Pair], images: Path, encode: Encoder, condition: Condition) -> Captures:
@@ -122,12 +156,14 @@ def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: i
     references = captures.references or captures.probes
     if not any(captures.probes.values()) or not any(references.values()):
         raise VouchError("no face was found in any picture", todo="look at the pictures, or at the pack")
-    names = sorted({metrics.subject_of(n) for p in pairs for n in (p.a, p.b)})
-    number = {name: index for index, name in enumerate(names)}
+    shown = subjects_of(pairs)
+    names = sorted(set(shown.values()))
+    index = {subject: k for k, subject in enumerate(names)}
+    number = {picture: index[subject] for picture, subject in shown.items()}
     scores, same = pair_scores(pairs, captures.probes, references)
     folds = np.array([p.fold for p in pairs], np.int64)
-    first = np.array([number[metrics.subject_of(p.a)] for p in pairs], np.int64)
-    second = np.array([number[metrics.subject_of(p.b)] for p in pairs], np.int64)
+    first = np.array([number[p.a] for p in pairs], np.int64)
+    second = np.array([number[p.b] for p in pairs], np.int64)
     crosses = _Crosses.of(captures.probes, references, number)
 
     def interval(figure: Callable[[Weights | None, Weights | None], float]) -> Estimate:
@@ -186,8 +222,8 @@ class _Crosses:
     def of(
         probes: dict[str, Template | None], references: dict[str, Template | None], number: dict[str, int]
     ) -> _Crosses:
-        kept_p = [(number[metrics.subject_of(n)], t.vector) for n, t in probes.items() if t is not None]
-        kept_r = [(number[metrics.subject_of(n)], t.vector) for n, t in references.items() if t is not None]
+        kept_p = [(number[n], t.vector) for n, t in probes.items() if t is not None]
+        kept_r = [(number[n], t.vector) for n, t in references.items() if t is not None]
         subjects_p, subjects_r = np.array([s for s, _ in kept_p], np.int64), np.array([s for s, _ in kept_r], np.int64)
         matrix = np.stack([v for _, v in kept_p]) @ np.stack([v for _, v in kept_r]).T
         matrix[subjects_p[:, None] == subjects_r[None]] = -np.inf

@@ -99,7 +99,12 @@ def test_the_error_curve_runs_from_nothing_accepted_to_everything():
 
 
 def test_the_subject_is_the_file_name_without_its_number():
-    assert metrics.subject_of("some/where/Ada_Mary_Lovelace_0012.jpg") == "Ada_Mary_Lovelace"
+    assert metrics.subject_of("Ada_Mary_Lovelace_0012.jpg") == "Ada_Mary_Lovelace"
+
+
+def test_two_folders_hold_two_people_even_where_their_files_have_one_name():
+    assert metrics.subject_of("p1/selfie_1.jpg") == metrics.subject_of("p1/selfie_2.jpg")
+    assert metrics.subject_of("p1/selfie_1.jpg") != metrics.subject_of("p2/selfie_1.jpg")
 
 
 def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_more_subjects():
@@ -230,6 +235,52 @@ def test_a_protocol_file_of_another_form_is_refused_with_advice(tmp_path, conten
     with pytest.raises(VouchError) as caught:
         study.read_pairs(tmp_path / "pairs.csv")
     assert "fold,a,b,same" in caught.value.diagnostics()
+
+
+SAID = "fold,a,b,same,subject_a,subject_b\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "fold,a,b,same\n1,12-selfie.jpg,12-card.jpg,1\n1,12-selfie.jpg,13-card.jpg,0\n",
+        "fold,a,b,same\n1,selfie_12.jpg,card_12.jpg,1\n1,selfie_12.jpg,selfie_13.jpg,0\n",
+        "fold,a,b,same\n1,p12/1.jpg,p12/2.jpg,1\n1,p12/1.jpg,p13/1.jpg,0\n",
+        "fold,a,b,same\n1,Ada_1.jpg,Ada_2.jpg,1\n1,Ada_1.jpg,Ada_3.jpg,0\n",
+        SAID + "1,x.jpg,y.jpg,1,Ada,Ada\n1,x.jpg,z.jpg,0,Ada,Ada\n",
+        SAID + "1,x.jpg,y.jpg,1,Ada,Eve\n1,x.jpg,z.jpg,0,Ada,Bob\n",
+        SAID + "1,x.jpg,y.jpg,1,Ada,Ada\n1,x.jpg,z.jpg,0,Eve,Bob\n",
+    ],
+)
+def test_pairs_that_contradict_whom_their_pictures_show_are_refused_with_advice(tmp_path, content):
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises(VouchError) as caught:
+        study.read_pairs(tmp_path / "pairs.csv")
+    assert "subject_a" in caught.value.todo
+
+
+@pytest.mark.parametrize("row", ["1,x.jpg,y.jpg,1,Ada,", "1,x.jpg,y.jpg,1,Ada"])
+def test_a_subject_that_is_not_named_is_not_guessed(tmp_path, row):
+    (tmp_path / "pairs.csv").write_text(f"{SAID}{row}\n1,x.jpg,z.jpg,0,Ada,Bob\n")
+    with pytest.raises(VouchError, match="line 2: no subject_b"):
+        study.read_pairs(tmp_path / "pairs.csv")
+
+
+def test_pictures_of_any_name_give_the_same_figures_where_columns_name_the_people(album):
+    by_name = study.read_pairs(album / "pairs.csv")
+    other = {n: f"{k}-selfie.png" for k, n in enumerate(sorted({n for p in by_name for n in (p.a, p.b)}))}
+    for old, new in other.items():
+        (album / old).rename(album / new)
+    with (album / "named.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(SAID.strip().split(","))
+        for p in by_name:
+            persons = [n.rsplit("_", 1)[0] for n in (p.a, p.b)]
+            writer.writerow([p.fold, other[p.a], other[p.b], int(p.same), *persons])
+    pairs = study.read_pairs(album / "named.csv")
+    found = study.figures(pairs, study.capture(pairs, album, encode, Condition.PLAIN), rounds=5)
+    assert (found.subjects, found.impostors) == (4, 12)
+    assert [a.tar.value for a in found.at_far] == [1.0, 1.0, 1.0]
 
 
 def test_a_picture_that_is_missing_stops_the_study(album):
