@@ -217,6 +217,7 @@ class _Crosses:
     reference_subjects: NDArray[np.int64]
     all_probes: NDArray[np.int64]  # subject of every probe
     all_references: NDArray[np.int64]
+    once: bool  # probes and references are the same captures, so each comparison is there once and not twice
 
     @staticmethod
     def of(
@@ -233,7 +234,12 @@ class _Crosses:
         floor = np.quantile(matrix[np.isfinite(matrix)], 1 - 2 * max(FARS))
         rows, columns = np.nonzero(matrix >= floor)
         return _Crosses(
-            matrix[rows, columns].astype(np.float64), subjects_p[rows], subjects_r[columns], subjects_p, subjects_r
+            matrix[rows, columns].astype(np.float64),
+            subjects_p[rows],
+            subjects_r[columns],
+            subjects_p,
+            subjects_r,
+            once=references is probes,
         )
 
     @property
@@ -250,4 +256,4 @@ class _Crosses:
         a = np.bincount(self.all_probes, minlength=size) * draws
         b = np.bincount(self.all_references, minlength=size) * draws
         both = float(a.sum() * b.sum() - a @ b)
-        return both / 2 if self.all_probes is self.all_references or np.array_equal(a, b) else both
+        return both / 2 if self.once else both

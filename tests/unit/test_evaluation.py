@@ -237,6 +237,13 @@ def test_a_protocol_file_of_another_form_is_refused_with_advice(tmp_path, conten
     assert "fold,a,b,same" in caught.value.diagnostics()
 
 
+def test_under_a_condition_every_probe_meets_every_reference_of_others(album):
+    pairs = [p for p in study.read_pairs(album / "pairs.csv") if p.same]
+    pairs += [Pair(1, "Blue_C_0001.png", "Blue_C_0002.png", True), Pair(1, "Red_A_0001.png", "Blue_C_0002.png", False)]
+    found = study.figures(pairs, study.capture(pairs, album, encode, Condition.BLUR), rounds=5)
+    assert found.impostors == 3 * 2  # three probes, each with the references of the two others
+
+
 SAID = "fold,a,b,same,subject_a,subject_b\n"
 
 
