@@ -19,6 +19,9 @@ from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate, Flags, Scores, Weights
 
 FARS = (1e-2, 1e-3, 1e-4)
+# Of more impostor comparisons only the highest are kept. A draw of the bootstrap may leave the few highest of a small
+# set out, and needs the others then.
+_KEEP_ALL = 200_000
 
 Encoder = Callable[[NDArray[np.uint8]], Template]
 
@@ -175,9 +178,13 @@ def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: i
         return Estimate(figure(None, None), low, high)
 
     def tar(far: float) -> Callable[[Weights | None, Weights | None], float]:
-        return lambda weights, drawn: metrics.match_rate(
-            scores[same], crosses.threshold(far, drawn), None if weights is None else weights[same]
-        )
+        def at_its_own_threshold(weights: Weights | None, drawn: Weights | None) -> float:
+            threshold = crosses.threshold(far, drawn)
+            if np.isnan(threshold):
+                return threshold
+            return metrics.match_rate(scores[same], threshold, None if weights is None else weights[same])
+
+        return at_its_own_threshold
 
     threshold, best = metrics.best_threshold(scores, same)
     return Figures(
@@ -210,7 +217,9 @@ def pair_scores(
 
 @dataclass(frozen=True, slots=True)
 class _Crosses:
-    """The highest scores among all probes x references of different subjects: enough for thresholds at FAR <= 1 %."""
+    """The scores of all probes x references of different subjects, highest first; of very many only the highest, which
+    are enough for thresholds at FAR <= 1 %.
+    """
 
     scores: Scores
     probe_subjects: NDArray[np.int64]
@@ -230,9 +239,18 @@ class _Crosses:
         matrix[subjects_p[:, None] == subjects_r[None]] = -np.inf
         if references is probes:  # each comparison once
             matrix[np.tril_indices(len(matrix))] = -np.inf
-        # Twice the largest rate that is asked for, so that the bootstrap's draws find enough as well.
-        floor = np.quantile(matrix[np.isfinite(matrix)], 1 - 2 * max(FARS))
-        rows, columns = np.nonzero(matrix >= floor)
+        compared = np.isfinite(matrix)
+        if not compared.any():
+            raise VouchError(
+                "faces of one subject alone were found: nothing to compare with others",
+                todo="give pictures of more subjects, or look at the pack",
+            )
+        if np.count_nonzero(compared) > _KEEP_ALL:
+            # Twice the largest rate that is asked for, so that the bootstrap's draws find enough as well.
+            compared &= matrix >= np.quantile(matrix[compared], 1 - 2 * max(FARS))
+        rows, columns = np.nonzero(compared)
+        order = np.argsort(-matrix[rows, columns], kind="stable")
+        rows, columns = rows[order], columns[order]
         return _Crosses(
             matrix[rows, columns].astype(np.float64),
             subjects_p[rows],
@@ -247,8 +265,10 @@ class _Crosses:
         return round(self._total(None))
 
     def threshold(self, far: float, drawn: Weights | None) -> float:
+        """NaN where the draw has no impostors."""
         weights = None if drawn is None else drawn[self.probe_subjects] * drawn[self.reference_subjects]
-        return metrics.threshold_at(self.scores, far, weights, self._total(drawn))
+        total = self._total(drawn)
+        return metrics.threshold_at(self.scores, far, weights, total) if total else float("nan")
 
     def _total(self, drawn: Weights | None) -> float:
         size = int(max(self.all_probes.max(), self.all_references.max())) + 1

@@ -1,4 +1,4 @@
-"""CSV files of other people as rows of text, or a VouchError that says what to mend; no figures and no pictures here."""
+"""CSV files of other people as rows of text, or a VouchError that says what to mend; figures do not belong here."""
 
 from __future__ import annotations
 

@@ -93,6 +93,18 @@ def test_the_highest_impostors_and_their_total_give_the_threshold_of_all():
     assert metrics.threshold_at(highest, 0.01, total=5000.0) == metrics.threshold_at(impostors, 0.01)
 
 
+def test_where_all_that_was_kept_may_match_the_threshold_is_the_lowest_kept():
+    assert metrics.threshold_at(np.array([0.9, 0.8]), 0.01, np.array([1.0, 1.0]), total=1000.0) == 0.8
+    assert metrics.threshold_at(np.array([0.9, 0.8]), 0.01, np.array([0.0, 0.0]), total=1000.0) == 0.8
+    assert metrics.threshold_at(np.array([0.9, 0.8]), 1.0) == -1.0  # nothing left out, all may match
+
+
+def test_a_draw_without_comparisons_of_a_kind_gives_no_figure():
+    assert np.isnan(metrics.match_rate(np.array([0.5]), 0.1, np.array([0.0])))
+    assert np.isnan(metrics.equal_error_rate(np.array([0.9, 0.1]), flags(1, 0), np.array([1.0, 0.0])))
+    assert np.isnan(metrics.equal_error_rate(np.array([0.9, 0.1]), flags(1, 0), np.array([0.0, 1.0])))
+
+
 def test_the_error_curve_runs_from_nothing_accepted_to_everything():
     fmr, fnmr = metrics.error_curve(np.array([0.9, 0.5, 0.4]), flags(1, 0, 1))
     assert list(zip(fmr, fnmr, strict=True)) == [(0, 1), (0, 0.5), (1, 0.5), (1, 0)]
@@ -235,6 +247,60 @@ def test_a_protocol_file_of_another_form_is_refused_with_advice(tmp_path, conten
     with pytest.raises(VouchError) as caught:
         study.read_pairs(tmp_path / "pairs.csv")
     assert "fold,a,b,same" in caught.value.diagnostics()
+
+
+def people(cosines):
+    """Two pictures of each subject whose cosines are these [2 x subjects, 2 x subjects], and a pair of each kind."""
+    values, vectors = np.linalg.eigh(cosines)
+    assert values.min() > 0
+    rows = (vectors * np.sqrt(values)).astype(np.float32)
+    subjects = len(cosines) // 2
+    names = [f"P{k // 2:03d}_{k % 2}.jpg" for k in range(2 * subjects)]
+    pairs = [Pair(1, names[2 * k], names[2 * k + 1], True) for k in range(subjects)]
+    pairs += [Pair(1, names[2 * k], names[(2 * k + 3) % len(names)], False) for k in range(subjects)]
+    return pairs, Captures({n: Template(row, "m") for n, row in zip(names, rows, strict=True)}, {}, 1.0)
+
+
+def cosines_of(subjects, genuine, impostor):
+    cosines = np.full((2 * subjects, 2 * subjects), impostor)
+    for k in range(subjects):
+        cosines[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] = genuine
+    np.fill_diagonal(cosines, 1.0)
+    return cosines
+
+
+def test_no_draw_of_few_subjects_accepts_what_scores_below_every_impostor():
+    noise = np.random.default_rng(2).uniform(-0.02, 0.02, (16, 16))
+    noise = np.tril(noise, -2) + np.tril(noise, -2).T
+    pairs, captures = people(cosines_of(8, 0.2, 0.5) + noise)
+    found = study.figures(pairs, captures, rounds=200)
+    assert found.impostors == 16 * 14 / 2
+    assert [(a.tar.low, a.tar.value, a.tar.high) for a in found.at_far] == [(0, 0, 0)] * 3
+
+
+def test_each_draw_accepts_at_the_threshold_of_its_own_impostors():
+    cosines = cosines_of(15, 0.5, 0.1)
+    cosines[:2, 2:4] = cosines[2:4, :2] = 0.7  # the first two subjects look alike; many draws leave one of them out
+    pairs, captures = people(cosines)
+    tar = study.figures(pairs, captures, rounds=200).at_far[1].tar
+    assert (tar.low, tar.value, tar.high) == (0, 0, 1)
+
+
+def test_of_very_many_impostors_the_highest_give_the_same_threshold(monkeypatch):
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(120, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs, captures = people(0.5 * vectors @ vectors.T + 0.5 * np.eye(120))
+    whole = study.figures(pairs, captures, rounds=50)
+    monkeypatch.setattr(study, "_KEEP_ALL", 1000)
+    assert study.figures(pairs, captures, rounds=50) == whole
+
+
+def test_faces_of_one_subject_alone_are_an_error_and_not_a_figure():
+    pairs = [Pair(1, "A_1.png", "A_2.png", True), Pair(1, "A_1.png", "B_1.png", False)]
+    one = Template(np.array([1.0, 0.0], np.float32), "m")
+    with pytest.raises(VouchError, match="one subject"):
+        study.figures(pairs, Captures({"A_1.png": one, "A_2.png": one, "B_1.png": None}, {}, 1.0))
 
 
 def test_under_a_condition_every_probe_meets_every_reference_of_others(album):
