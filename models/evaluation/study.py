@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edge.errors import CaptureError, VouchError
 from edge.session.comparison import Template, compare
-from models.evaluation import conditions, metrics, table
+from edge.vision.pack import MatchThreshold
+from models.evaluation import conditions, exact, metrics, table
 from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate, Flags, Scores, Weights
 
@@ -65,8 +66,24 @@ class AtFar:
 
 
 @dataclass(frozen=True, slots=True)
+class AtPack:
+    """What one entry of the pack's `match` gives on these pictures, failed captures left out (ISO/IEC 19795-1)."""
+
+    fmr_ppm: int  # as the pack says
+    threshold: float
+    false_matches: int  # among all impostors
+    fmr: Estimate
+    genuine: int  # pairs of the protocol
+    false_non_matches: int
+    fnmr: Estimate | None  # None without a genuine pair
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """All that a study says. TAR and thresholds come from all probes x references of different subjects."""
+    """All that a study says. TAR, FMR and thresholds come from all probes x references of different subjects.
+
+    Accuracy, TAR and EER count a failed capture as a non-match, the EER among impostors too; FAR, FMR, FNMR do without.
+    """
 
     pairs: int
     subjects: int
@@ -79,6 +96,8 @@ class Figures:
     eer: Estimate
     impostors: int
     at_far: tuple[AtFar, ...]
+    failure_to_acquire: Estimate  # Clopper-Pearson
+    at_pack: tuple[AtPack, ...]
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -154,8 +173,15 @@ def capture(pairs: list[Pair], images: Path, encode: Encoder, condition: Conditi
     return Captures(probes, references, float(np.median(times_ms)))
 
 
-def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: int = 1) -> Figures:
-    """Everything, with intervals from `rounds` draws of subjects."""
+def figures(
+    pairs: list[Pair],
+    captures: Captures,
+    *,
+    match: tuple[MatchThreshold, ...] = (),
+    rounds: int = 300,
+    seed: int = 1,
+) -> Figures:
+    """Everything, with intervals from `rounds` draws of subjects. match: the pack's own thresholds."""
     references = captures.references or captures.probes
     if not any(captures.probes.values()) or not any(references.values()):
         raise VouchError("no face was found in any picture", todo="look at the pictures, or at the pack")
@@ -167,7 +193,7 @@ def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: i
     folds = np.array([p.fold for p in pairs], np.int64)
     first = np.array([number[p.a] for p in pairs], np.int64)
     second = np.array([number[p.b] for p in pairs], np.int64)
-    crosses = _Crosses.of(captures.probes, references, number)
+    crosses = _Crosses.of(captures.probes, references, number, least=min((m.cosine for m in match), default=np.inf))
 
     def interval(figure: Callable[[Weights | None, Weights | None], float]) -> Estimate:
         def drawn_figure(drawn: Weights) -> float:
@@ -186,6 +212,24 @@ def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: i
 
         return at_its_own_threshold
 
+    captured = same & np.isfinite(scores)
+
+    def at_pack(entry: MatchThreshold) -> AtPack:
+        def fnmr(weights: Weights | None, _: Weights | None) -> float:
+            return 1 - metrics.match_rate(
+                scores[captured], entry.cosine, None if weights is None else weights[captured]
+            )
+
+        return AtPack(
+            fmr_ppm=entry.fmr_ppm,
+            threshold=entry.cosine,
+            false_matches=int(np.count_nonzero(crosses.scores >= entry.cosine)),
+            fmr=interval(lambda _, drawn: crosses.match_rate(entry.cosine, drawn)),
+            genuine=int(np.count_nonzero(captured)),
+            false_non_matches=int(np.count_nonzero(scores[captured] < entry.cosine)),
+            fnmr=interval(fnmr) if captured.any() else None,
+        )
+
     threshold, best = metrics.best_threshold(scores, same)
     return Figures(
         pairs=len(pairs),
@@ -201,6 +245,8 @@ def figures(pairs: list[Pair], captures: Captures, *, rounds: int = 300, seed: i
         eer=interval(lambda weights, _: metrics.equal_error_rate(scores, same, weights)),
         impostors=crosses.count,
         at_far=tuple(AtFar(far, interval(tar(far)), crosses.threshold(far, None)) for far in FARS),
+        failure_to_acquire=exact.rate(captures.failures, captures.total),
+        at_pack=tuple(at_pack(entry) for entry in match),
     )
 
 
@@ -218,7 +264,7 @@ def pair_scores(
 @dataclass(frozen=True, slots=True)
 class _Crosses:
     """The scores of all probes x references of different subjects, highest first; of very many only the highest, which
-    are enough for thresholds at FAR <= 1 %.
+    are enough for thresholds at FAR <= 1 % and for rates at `least` and above.
     """
 
     scores: Scores
@@ -230,7 +276,11 @@ class _Crosses:
 
     @staticmethod
     def of(
-        probes: dict[str, Template | None], references: dict[str, Template | None], number: dict[str, int]
+        probes: dict[str, Template | None],
+        references: dict[str, Template | None],
+        number: dict[str, int],
+        *,
+        least: float,
     ) -> _Crosses:
         kept_p = [(number[n], t.vector) for n, t in probes.items() if t is not None]
         kept_r = [(number[n], t.vector) for n, t in references.items() if t is not None]
@@ -247,7 +297,7 @@ class _Crosses:
             )
         if np.count_nonzero(compared) > _KEEP_ALL:
             # Twice the largest rate that is asked for, so that the bootstrap's draws find enough as well.
-            compared &= matrix >= np.quantile(matrix[compared], 1 - 2 * max(FARS))
+            compared &= matrix >= min(least, np.quantile(matrix[compared], 1 - 2 * max(FARS)))
         rows, columns = np.nonzero(compared)
         order = np.argsort(-matrix[rows, columns], kind="stable")
         rows, columns = rows[order], columns[order]
@@ -266,9 +316,17 @@ class _Crosses:
 
     def threshold(self, far: float, drawn: Weights | None) -> float:
         """NaN where the draw has no impostors."""
-        weights = None if drawn is None else drawn[self.probe_subjects] * drawn[self.reference_subjects]
         total = self._total(drawn)
-        return metrics.threshold_at(self.scores, far, weights, total) if total else float("nan")
+        return metrics.threshold_at(self.scores, far, self._weights(drawn), total) if total else float("nan")
+
+    def match_rate(self, threshold: float, drawn: Weights | None) -> float:
+        """NaN where the draw has no impostors. threshold: not below `least`."""
+        matches, weights, total = self.scores >= threshold, self._weights(drawn), self._total(drawn)
+        count = np.count_nonzero(matches) if weights is None else weights @ matches
+        return float(count) / total if total else float("nan")
+
+    def _weights(self, drawn: Weights | None) -> Weights | None:
+        return None if drawn is None else drawn[self.probe_subjects] * drawn[self.reference_subjects]
 
     def _total(self, drawn: Weights | None) -> float:
         size = int(max(self.all_probes.max(), self.all_references.max())) + 1

@@ -14,8 +14,9 @@ from edge.errors import VouchError
 from edge.vision.pack import MANIFEST_NAME, parse_manifest
 from models.evaluation.study import AtFar
 
-# A rate needs this many impostor comparisons per false match that it allows ("rule of 30", ISO/IEC 19795-1 annex B).
-_COMPARISONS = 30
+# A rate needs so many errors to be told within 30 %, so this many comparisons per error that it allows ("rule of 30",
+# ISO/IEC 19795-1 annex B).
+FEWEST_ERRORS = 30
 _TABLE = re.compile(r"^(?:# Cosine at false match rates[^\n]*\n(?:#[^\n]*\n)*)?match *= *\[[^\]]*\]", re.MULTILINE)
 
 
@@ -25,11 +26,11 @@ def write(folder: Path, rates: tuple[AtFar, ...], impostors: int, source: str) -
     source: what was measured, in words; it becomes the comment above the table. A cosine is rounded up, so that the
     rate that it stands for is never exceeded. VouchError where there are too few impostors for a rate, or no `match`.
     """
-    short = [rate.far for rate in rates if rate.far * impostors < _COMPARISONS]
+    short = [rate.far for rate in rates if rate.far * impostors < FEWEST_ERRORS]
     if short:
         raise VouchError(
             f"{impostors:,} impostor comparisons are too few for a false match rate of {short[0]:g}",
-            todo=f"measure on at least {math.ceil(_COMPARISONS / short[0]):,} of them",
+            todo=f"measure on at least {math.ceil(FEWEST_ERRORS / short[0]):,} of them",
         )
     lines = [f"# Cosine at false match rates among {source}, by `python -m models.evaluation`.", "match = ["]
     for rate in sorted(rates, key=lambda rate: -rate.far):

@@ -1,6 +1,7 @@
 """The verification figures against answers known by hand; the product's models are not run here."""
 
 import csv
+import json
 
 import cv2
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from edge.config import DEFAULT_PACK
 from edge.errors import CaptureError, CaptureFault, VouchError
 from edge.session.comparison import Template
-from edge.vision.pack import parse_manifest
-from models.evaluation import attacks, conditions, det, exact, groups, metrics, study, thresholds
+from edge.vision.pack import MatchThreshold, parse_manifest
+from models.evaluation import __main__ as command
+from models.evaluation import attacks, conditions, det, exact, groups, metrics, report, study, thresholds
 from models.evaluation.__main__ import text
 from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate
@@ -152,6 +154,11 @@ def test_a_document_portrait_is_small_and_fits_into_its_chip():
     assert np.abs(portrait.astype(int) - cv2.GaussianBlur(portrait, (0, 0), 1)).mean() > 0  # a picture, not one tone
 
 
+def test_a_document_portrait_takes_the_kilobyte_that_its_chip_has_and_no_more():
+    coded = conditions.coded_portrait(picture()).tobytes()
+    assert 700 < len(coded) - coded.index(b"\xff\xda") <= 1024
+
+
 def test_grey_has_no_colour_and_blur_has_less_detail():
     grey = conditions.apply(Condition.GREY, picture())
     assert (grey[..., 0] == grey[..., 2]).all()
@@ -163,11 +170,24 @@ def test_plain_pictures_stay_as_they_are():
     assert (conditions.apply(Condition.PLAIN, picture()) == picture()).all()
 
 
-def test_the_det_plot_is_written_as_a_picture(tmp_path):
+def test_the_det_curve_falls_from_few_false_matches_to_few_false_non_matches(tmp_path):
     det.draw(tmp_path / "det.png", np.array([0.001, 0.01, 0.1]), np.array([0.2, 0.05, 0.01]), "three points")
     drawn = cv2.imread(str(tmp_path / "det.png"))
     assert drawn.shape == (640, 640, 3)
-    assert (drawn != 255).any()
+    rows, columns = np.nonzero((drawn == (160, 60, 20)).all(axis=2))
+    assert np.ptp(columns) > 150
+    assert np.ptp(rows) > 100
+    assert np.corrcoef(rows, columns)[0, 1] > 0.9  # rows count downwards
+    # Where both rates are one, the curve is on the diagonal of the square.
+    det.draw(tmp_path / "det.png", np.array([0.01, 0.2]), np.array([0.01, 0.2]), "two points")
+    rows, columns = np.nonzero((cv2.imread(str(tmp_path / "det.png")) == (160, 60, 20)).all(axis=2))
+    assert np.abs(rows + columns - 640).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["det", "det.nonsense", "gone/det.png"])
+def test_a_det_plot_that_cannot_be_written_is_an_error_that_the_command_tells(tmp_path, name):
+    with pytest.raises(OSError, match="det"):
+        det.draw(tmp_path / name, np.array([0.1]), np.array([0.1]), "a point")
 
 
 # ---- a whole study, with an encoder that knows people by the colour of their picture
@@ -364,6 +384,136 @@ def test_a_picture_that_is_missing_stops_the_study(album):
 def test_no_faces_at_all_is_an_error_and_not_a_figure():
     with pytest.raises(VouchError, match="no face"):
         study.figures([Pair(1, "A_1.png", "B_1.png", False)], Captures({"A_1.png": None, "B_1.png": None}, {}, 1.0))
+
+
+def test_the_packs_own_thresholds_are_judged_without_failed_captures():
+    cosines = cosines_of(15, 0.5, 0.1)
+    cosines[:2, 2:4] = cosines[2:4, :2] = 0.7
+    pairs, captures = people(cosines)
+    captures.probes["P014_1.jpg"] = None
+    match = MatchThreshold(fmr_ppm=10_000, cosine=0.4), MatchThreshold(fmr_ppm=100, cosine=0.6)
+    loose, strict = study.figures(pairs, captures, match=match, rounds=200).at_pack
+    # 28 pictures of 14 subjects and one of the last, each comparison once.
+    assert (loose.false_matches, loose.fmr.value) == (4, pytest.approx(4 / (29 * 28 / 2 - 14)))
+    assert loose.fmr.low == 0 < loose.fmr.value < loose.fmr.high
+    assert (loose.genuine, loose.false_non_matches, loose.fnmr) == (14, 0, Estimate(0, 0, 0))
+    assert (strict.fmr_ppm, strict.threshold, strict.false_non_matches) == (100, 0.6, 14)
+    assert (strict.fmr, strict.fnmr) == (loose.fmr, Estimate(1, 1, 1))
+
+
+def test_a_loose_pack_is_judged_by_all_impostors_however_many(monkeypatch):
+    pairs, captures = people(cosines_of(10, 0.5, 0.1))
+    monkeypatch.setattr(study, "_KEEP_ALL", 0)
+    (found,) = study.figures(pairs, captures, match=(MatchThreshold(fmr_ppm=10_000, cosine=0.0),), rounds=5).at_pack
+    assert (found.false_matches, found.fmr.value) == (180, 1.0)
+
+
+def test_failures_to_acquire_are_a_rate_with_its_exact_interval(album):
+    pairs = study.read_pairs(album / "pairs.csv")
+    found = study.figures(pairs, study.capture(pairs, album, encode, Condition.PLAIN), rounds=5)
+    assert found.failure_to_acquire == exact.rate(1, 7)
+    assert "FTA                   14.29 % [0.36, 57.87]" in text(found)
+
+
+# ---- the command
+
+
+class Colours:
+    """The pipeline's two ways from a picture to a template, of people with one colour each."""
+
+    def __init__(self, pack):
+        self.portrait = self.central_portrait = encode
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def evaluate(album, monkeypatch):
+    """The command on the album: its exit status."""
+    monkeypatch.setattr(command, "Pipeline", Colours)
+    monkeypatch.chdir(album)
+
+    def run(*options):
+        monkeypatch.setattr("sys.argv", ["evaluation", "pairs.csv", "--images", ".", "--rounds", "20", *options])
+        return command.main()
+
+    return run
+
+
+def test_the_command_prints_what_a_carrier_asks_for(evaluate, capsys):
+    assert evaluate() == 0
+    said = capsys.readouterr().out
+    assert "pairs                 5 of 4 subjects\n" in said
+    assert "failures to acquire   1 of 7 captures (counted as non-matches)\n" in said
+    assert "impostors             12: all probes with all references of other subjects\n" in said
+    assert "TAR at FAR 1e-03     100.00 % [100.00, 100.00] at cosine " in said
+    for entry in parse_manifest((DEFAULT_PACK / "pack.toml").read_bytes()).embedder.match:
+        assert f"FMR at {entry.fmr_ppm} ppm " in said
+        assert f"FNMR at {entry.fmr_ppm} ppm " in said
+    assert "of 12 impostors at cosine" in said
+    assert "of 2 genuine pairs; insufficient data" in said
+    assert "non-matches for accuracy, TAR and EER (genuine and impostor); in no FAR, FMR and FNMR" in said
+
+
+def test_the_command_prints_json_that_every_reader_takes(evaluate, capsys):
+    assert evaluate("--json", "--rounds", "1") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["impostors"] == 12
+    assert [at["fmr_ppm"] for at in found["at_pack"]] == [10_000, 1000, 100]
+
+
+def test_what_is_no_number_is_null_in_json():
+    assert json.loads(report.as_json(Estimate(float("inf"), float("nan"), 1.0))) == {
+        "value": None,
+        "low": None,
+        "high": 1.0,
+    }
+
+
+def test_the_det_plot_says_what_was_measured_under_which_condition(evaluate, album, monkeypatch):
+    titles = []
+    draw = det.draw
+    monkeypatch.setattr(det, "draw", lambda *given: (titles.append(given[-1]), draw(*given)))
+    assert evaluate("--condition", "blur", "--det", "det.png") == 0
+    assert titles == [f"{album.name}, 5 pairs, blur"]
+    assert (album / "det.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rounds", "0"), "at least 1"),
+        (("--rounds", "many"), "at least 1"),
+        (("--det", "det"), ".png"),
+        (("--det", "gone/det.png"), "folder"),
+        (("--condition", "fog"), "portrait"),
+        (("--condition", "grey", "--write-thresholds"), "plain"),
+    ],
+)
+def test_options_that_make_no_study_are_refused_before_it(evaluate, capsys, monkeypatch, options, said):
+    monkeypatch.setattr(study, "capture", lambda *_: pytest.fail("the study has begun"))
+    with pytest.raises(SystemExit) as caught:
+        evaluate(*options)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_help_names_conditions_as_they_are_typed_and_the_rule_of_names(evaluate, capsys):
+    with pytest.raises(SystemExit):
+        evaluate("--help")
+    said = capsys.readouterr().out
+    assert "{plain,grey,portrait,blur}" in said
+    assert "subject_a,subject_b" in said
+    assert "`Ada_Lovelace_0001.jpg`" in said
+
+
+def test_a_study_that_is_not_possible_ends_with_advice_and_2(evaluate, album, capsys):
+    assert evaluate("--write-thresholds") == 2  # twelve impostors
+    assert "too few" in capsys.readouterr().err
+    (album / "pairs.csv").write_text("fold,a,b,same\n")
+    assert evaluate() == 2
+    assert "what to do: " in capsys.readouterr().err
 
 
 # ---- thresholds into the manifest
