@@ -10,6 +10,7 @@ import math
 import re
 from pathlib import Path
 
+from edge import durable
 from edge.errors import VouchError
 from edge.vision.pack import MANIFEST_NAME, parse_manifest
 from models.evaluation.study import AtFar
@@ -24,7 +25,8 @@ def write(folder: Path, rates: tuple[AtFar, ...], impostors: int, source: str) -
     """Replaces `match` of the manifest in `folder`; returns the lines that now stand there.
 
     source: what was measured, in words; it becomes the comment above the table. A cosine is rounded up, so that the
-    rate that it stands for is never exceeded. VouchError where there are too few impostors for a rate, or no `match`.
+    rate that it stands for is never exceeded. VouchError where there are too few impostors for a rate or no `match`, or
+    where the disk does not take the manifest; it is then as it was.
     """
     short = [rate.far for rate in rates if rate.far * impostors < FEWEST_ERRORS]
     if short:
@@ -42,5 +44,5 @@ def write(folder: Path, rates: tuple[AtFar, ...], impostors: int, source: str) -
     if count != 1:
         raise VouchError(f"{manifest} has {count} tables `match`", todo="give [embedder] one `match = [...]`")
     parse_manifest(changed.encode())
-    manifest.write_text(changed, encoding="utf-8")
+    durable.write(manifest, changed.encode(), durable.PUBLIC)
     return text
