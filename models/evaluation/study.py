@@ -106,7 +106,7 @@ def read_pairs(path: Path) -> list[Pair]:
     VouchError where it has another form, lacks pairs of one kind, or contradicts itself on who is who.
     """
     pairs = []
-    for row in table.rows(path, ("fold", "a", "b", "same"), ("subject_a", "subject_b")):
+    for row in table.rows(path, ("fold", "a", "b", "same"), optional=("subject_a", "subject_b")):
         if not (row["fold"].isdecimal() and row["same"] in {"0", "1"}):
             raise VouchError(
                 f"{path}: fold {row['fold']}, same {row['same']} for {row['a']} and {row['b']}",

@@ -8,10 +8,13 @@ from pathlib import Path
 from edge.errors import VouchError
 
 
-def rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[dict[str, str]]:
+def rows(
+    path: Path, columns: tuple[str, ...], *, optional: tuple[str, ...] = (), blank: tuple[str, ...] = ()
+) -> list[dict[str, str]]:
     """Every row, each with all `columns`, and with all of `optional` or none. UTF-8, with Excel's mark or without.
 
-    VouchError where the file cannot be read, has no row, lacks a column, or has a row with a field missing or empty.
+    VouchError where the file cannot be read, has no row, lacks a column, or has a row with a field missing, or empty
+    and not of `blank`.
     """
     todo = f"give a CSV file in UTF-8 with the columns {','.join(columns)}"
     todo += f", and {','.join(optional)} where wanted" if optional else ""
@@ -25,7 +28,7 @@ def rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -
                 raise VouchError(f"{path} lacks the column {missing[0]}", todo=todo)
             found = []
             for row in reader:
-                empty = [name for name in wanted if not row[name]]
+                empty = [name for name in wanted if row[name] is None or (row[name] == "" and name not in blank)]
                 if empty:
                     raise VouchError(f"{path}, line {reader.line_num}: no {empty[0]}", todo=todo)
                 found.append({name: row[name] for name in wanted})

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from edge.config import DEFAULT_PACK
 from edge.errors import CaptureError, CaptureFault, VouchError
 from edge.session.comparison import Template
+from edge.updates import selftest as update_pictures
 from edge.vision.pack import MatchThreshold, parse_manifest
 from models.evaluation import __main__ as command
 from models.evaluation import attacks, conditions, det, exact, groups, metrics, report, study, thresholds
@@ -17,6 +21,7 @@ from models.evaluation.__main__ import text
 from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate
 from models.evaluation.study import AtFar, Captures, Pair
+from models.training import seal
 
 
 def flags(*values):
@@ -537,6 +542,59 @@ def test_thresholds_are_written_rounded_up_and_nothing_else_changes(tmp_path):
     assert (tmp_path / "pack.toml").read_text() == once
 
 
+def test_a_manifest_is_replaced_whole_and_never_rewritten_in_place(tmp_path):
+    content = (DEFAULT_PACK / "pack.toml").read_bytes()
+    (tmp_path / "pack.toml").write_bytes(content)
+    (tmp_path / "kept").hardlink_to(tmp_path / "pack.toml")
+    thresholds.write(tmp_path, RATES, 300_000, "300,000 comparisons")
+    assert (tmp_path / "kept").read_bytes() == content
+    assert (tmp_path / "pack.toml").read_bytes() != content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "pack.toml"]
+
+
+@pytest.fixture
+def unsealed(tmp_path):
+    """A pack whose manifest has lost a hash."""
+    shutil.copytree(DEFAULT_PACK, tmp_path / "pack", ignore=shutil.ignore_patterns("training", "evaluation"))
+    manifest = tmp_path / "pack/pack.toml"
+    sealed = manifest.read_text()
+    manifest.write_text(re.sub('sha256 = "[^"]*"', 'sha256 = "?"', sealed, count=1))
+    return tmp_path / "pack"
+
+
+def sealed(folder, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["seal", str(folder)])
+    return seal.main()
+
+
+def test_sealing_replaces_the_manifest_whole(unsealed, monkeypatch, capsys):
+    (unsealed / "kept").hardlink_to(unsealed / "pack.toml")
+    assert sealed(unsealed, monkeypatch) == 0
+    assert "hash, size, tensors" in capsys.readouterr().out
+    assert 'sha256 = "?"' in (unsealed / "kept").read_text()
+    assert (unsealed / "pack.toml").read_bytes() == (DEFAULT_PACK / "pack.toml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        (b"[detector]\nfile = 'detector.tflite'\nsha256 = ''\nsize_bytes = 0\n", "has no [landmarks]"),
+        (b"[detector]\nfile = 'nothing.tflite'\n", "nothing.tflite cannot be read"),
+        (b"[detector", "mend the manifest"),
+        (b"\xff", "mend the manifest"),
+    ],
+)
+def test_what_cannot_be_sealed_is_told_and_left_as_it_is(unsealed, monkeypatch, capsys, content, said):
+    manifest = unsealed / "pack.toml"
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    assert sealed(unsealed, monkeypatch) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert "what to do: " in told
+    assert content == (manifest.read_bytes() if content else None)
+
+
 def test_a_rate_that_too_few_impostors_can_show_is_not_written(tmp_path):
     (tmp_path / "pack.toml").write_bytes((DEFAULT_PACK / "pack.toml").read_bytes())
     with pytest.raises(VouchError) as caught:
@@ -567,7 +625,7 @@ def test_what_is_no_share_has_no_interval(errors, trials):
 
 def test_each_species_has_its_own_error_and_a_missing_face_is_in_no_rate():
     told = [("bona_fide", 0.9), ("bona_fide", 0.4), ("bona_fide", None)]
-    told += [("print", 0.1)] * 11 + [("print", 0.6)] + [("screen", 0.7), ("screen", 0.2), ("mask", None)]
+    told += [("print", 0.1)] * 11 + [("print", 0.5)] + [("screen", 0.7), ("screen", 0.2), ("mask", None)]
     found = attacks.figures(told, 0.5)
     by_name = {row.species: row for row in found.species}
     assert found.species[0].species == "bona_fide"
@@ -596,6 +654,98 @@ def test_a_list_of_stills_of_another_form_is_refused_with_advice(tmp_path):
     assert "file,species" in caught.value.diagnostics()
 
 
+READERS = {
+    "fold,a,b,same": study.read_pairs,
+    "file,species": lambda path: list(attacks.listed(path, path.parent)),
+    "file,age,sex,group": groups.read_labels,
+}
+
+
+@pytest.mark.parametrize("columns", READERS)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b"",
+        b"\n",
+        b"1\n",  # too short
+        b",,,\n",  # no file
+        b"\xe9.jpg,30,0,0\n",  # Latin-1
+        b"x" * 200_000 + b",1,1,1\n",  # csv.Error: a field above its limit
+    ],
+)
+def test_a_list_that_is_no_such_list_is_refused_with_the_columns_it_should_have(tmp_path, columns, rows):
+    (tmp_path / "list.csv").write_bytes(columns.encode() + b"\n" + rows)
+    with pytest.raises(VouchError) as caught:
+        READERS[columns](tmp_path / "list.csv")
+    assert columns in caught.value.todo
+
+
+@pytest.mark.parametrize("columns", READERS)
+def test_a_list_that_is_not_there_is_told(tmp_path, columns):
+    with pytest.raises(VouchError, match="cannot be read"):
+        READERS[columns](tmp_path / "list.csv")
+
+
+def test_the_mark_that_excel_writes_is_no_part_of_a_column(tmp_path, album):
+    mark = b"\xef\xbb\xbf"
+    (album / "pairs.csv").write_bytes(mark + (album / "pairs.csv").read_bytes())
+    assert len(study.read_pairs(album / "pairs.csv")) == 5
+    (album / "stills.csv").write_bytes(mark + b"file,species\r\nRed_A_0001.png,print\r\n")
+    assert [p.species for p in attacks.listed(album / "stills.csv", album)] == ["print"]
+    (album / "labels.csv").write_bytes(mark + b"file,age,sex,group\r\nRed_A_0001.png,30,0,\r\n")
+    assert groups.read_labels(album / "labels.csv")[0].cells() == ("age 30 to 44", "male", "group unknown")
+
+
+# ---- the other two commands, by the product's models on the pictures that terminals test a pack with
+
+PICTURES = Path(update_pictures.__file__).parent / "pictures"
+
+
+def ran(module, monkeypatch, *options):
+    monkeypatch.setattr("sys.argv", ["evaluation", *map(str, options)])
+    return module.main()
+
+
+def test_the_attacks_command_judges_stills(tmp_path, monkeypatch, capsys):
+    stills = "file,species\nlive-0.jpg,bona_fide\nlive-1.jpg,bona_fide\nprint-0.jpg,print\nempty.jpg,print\n"
+    (tmp_path / "stills.csv").write_text(stills)
+    assert ran(attacks, monkeypatch, tmp_path / "stills.csv", "--images", PICTURES) == 0
+    said = capsys.readouterr().out
+    assert "BPCER bona_fide      0.0 % [0.0, 84.2] of 2; 0 without a face; insufficient data" in said
+    assert "APCER print          0.0 % [0.0, 97.5] of 1; 1 without a face; insufficient data" in said
+    assert ran(attacks, monkeypatch, tmp_path / "stills.csv", "--images", PICTURES, "--threshold", "0", "--json") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["apcer"] == 1.0
+
+
+@pytest.mark.parametrize("options", [(), ("--rendered", "0"), ("--rendered", "-3"), ("list.csv", "--rendered", "-3")])
+def test_no_presentations_are_no_report(monkeypatch, capsys, options):
+    with pytest.raises(SystemExit) as caught:
+        ran(attacks, monkeypatch, *options)
+    assert caught.value.code == 2
+    assert "--rendered" in capsys.readouterr().err
+
+
+def test_an_empty_list_of_presentations_is_no_report(tmp_path, monkeypatch, capsys):
+    (tmp_path / "stills.csv").write_text("file,species\n")
+    assert ran(attacks, monkeypatch, tmp_path / "stills.csv") == 2
+    assert "file,species" in capsys.readouterr().err
+
+
+def test_the_groups_command_judges_pictures(tmp_path, monkeypatch, capsys):
+    labels = "file,age,sex,group\nlive-0.jpg,30,0,0\ndocument-1.jpg,50,1,2\nempty.jpg,70,1,9\n"
+    (tmp_path / "labels.csv").write_text(labels)
+    assert ran(groups, monkeypatch, tmp_path / "labels.csv", "--images", PICTURES, "--json") == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    cells = {cell["name"]: cell for cell in found["cells"]}
+    assert (cells["all"]["pictures"], cells["all"]["comparisons"] + found["left_out"]) == (3, 1)
+    assert "group unknown" in cells
+    assert ran(groups, monkeypatch, tmp_path / "labels.csv", "--images", PICTURES) == 0
+    assert "insufficient data" in capsys.readouterr().out
+    assert ran(groups, monkeypatch, tmp_path / "labels.csv") == 2
+    assert "what to do: " in capsys.readouterr().err
+
+
 def crowd(rng, count, spread, group, age):
     """Templates around one direction: the smaller the spread, the more alike these people are."""
     centre = rng.normal(size=32)
@@ -619,6 +769,27 @@ def test_a_group_whose_people_look_alike_to_the_model_shows_a_ratio_above_one():
     assert cells["Black"].fmr is None
     assert cells["Black"].failures is None
     assert "insufficient data" in groups.text(found)
+
+
+def test_two_pictures_that_are_probably_of_one_person_are_left_out():
+    rng = np.random.default_rng(6)
+    rows, templates = crowd(rng, 40, 3.0, "0", 25)
+    twin = Template(templates[0].vector, "m")
+    found = groups.figures([*rows, rows[0]], [*templates, twin], 0.5)
+    assert found.left_out == 1
+    assert found.cells[0].comparisons == 41 * 40 / 2 - 1
+
+
+def test_each_draw_takes_a_comparison_as_often_as_both_its_pictures():
+    vectors = np.array([[1, 0, 0], [0.6, 0.8, 0], [0, 1, 0], [0, 0, 1]], np.float32)  # cosines 0.6, 0.8, else 0
+    scores = vectors @ vectors.T
+    scores[np.tril_indices(4)] = -np.inf
+    draws = np.array([[2, 1, 0, 1], [1, 1, 2, 0], [0, 0, 2, 2]])
+    within = groups._Comparisons(scores, 0.5, draws).within(np.arange(4))
+    # The comparison of 0.8 is left out, so five of six count, of which one matches.
+    assert within.fmr == 1 / 5
+    pairs = np.array([2 * 1 + 2 * 1 + 1 * 1, 1 * 1 + 1 * 2 + 1 * 2, 2 * 2]) * 5 / 6
+    assert within.drawn == pytest.approx(np.array([2 * 1, 1 * 1, 0]) / pairs)
 
 
 def test_labels_of_another_form_are_refused_with_advice(tmp_path):
