@@ -303,6 +303,20 @@ def test_no_draw_of_few_subjects_accepts_what_scores_below_every_impostor():
     assert [(a.tar.low, a.tar.value, a.tar.high) for a in found.at_far] == [(0, 0, 0)] * 3
 
 
+def test_of_few_impostors_all_are_kept_for_the_draws():
+    pairs, captures = people(cosines_of(10, 0.5, 0.1))
+    number = {name: int(subject[1:]) for name, subject in study.subjects_of(pairs).items()}
+    crosses = study._Crosses.of(captures.probes, captures.probes, number, least=np.inf)
+    assert len(crosses.scores) == crosses.count == 20 * 18 / 2
+
+
+def test_a_draw_of_one_subject_alone_has_no_impostors_and_no_say():
+    pairs, captures = people(cosines_of(2, 0.2, 0.5))
+    found = study.figures(pairs, captures, match=(MatchThreshold(fmr_ppm=10_000, cosine=0.4),), rounds=50)
+    assert [(a.tar.low, a.tar.value, a.tar.high) for a in found.at_far] == [(0, 0, 0)] * 3
+    assert found.at_pack[0].fmr == Estimate(1, 1, 1)
+
+
 def test_each_draw_accepts_at_the_threshold_of_its_own_impostors():
     cosines = cosines_of(15, 0.5, 0.1)
     cosines[:2, 2:4] = cosines[2:4, :2] = 0.7  # the first two subjects look alike; many draws leave one of them out
@@ -456,7 +470,7 @@ def test_the_command_prints_what_a_carrier_asks_for(evaluate, capsys):
     for entry in parse_manifest((DEFAULT_PACK / "pack.toml").read_bytes()).embedder.match:
         assert f"FMR at {entry.fmr_ppm} ppm " in said
         assert f"FNMR at {entry.fmr_ppm} ppm " in said
-    assert "of 12 impostors at cosine" in said
+    assert "of 12 impostors at cosine 0.2900, the pack's; insufficient data: 0 such errors\n" in said
     assert "of 2 genuine pairs; insufficient data" in said
     assert "non-matches for accuracy, TAR and EER (genuine and impostor); in no FAR, FMR and FNMR" in said
 
@@ -624,7 +638,7 @@ def test_what_is_no_share_has_no_interval(errors, trials):
 
 
 def test_each_species_has_its_own_error_and_a_missing_face_is_in_no_rate():
-    told = [("bona_fide", 0.9), ("bona_fide", 0.4), ("bona_fide", None)]
+    told = [("bona_fide", 0.5), ("bona_fide", 0.4), ("bona_fide", None)]
     told += [("print", 0.1)] * 11 + [("print", 0.5)] + [("screen", 0.7), ("screen", 0.2), ("mask", None)]
     found = attacks.figures(told, 0.5)
     by_name = {row.species: row for row in found.species}
@@ -784,12 +798,12 @@ def test_each_draw_takes_a_comparison_as_often_as_both_its_pictures():
     vectors = np.array([[1, 0, 0], [0.6, 0.8, 0], [0, 1, 0], [0, 0, 1]], np.float32)  # cosines 0.6, 0.8, else 0
     scores = vectors @ vectors.T
     scores[np.tril_indices(4)] = -np.inf
-    draws = np.array([[2, 1, 0, 1], [1, 1, 2, 0], [0, 0, 2, 2]])
+    draws = np.array([[1, 2, 0, 1], [1, 1, 2, 0], [0, 0, 2, 2]])
     within = groups._Comparisons(scores, 0.5, draws).within(np.arange(4))
     # The comparison of 0.8 is left out, so five of six count, of which one matches.
     assert within.fmr == 1 / 5
     pairs = np.array([2 * 1 + 2 * 1 + 1 * 1, 1 * 1 + 1 * 2 + 1 * 2, 2 * 2]) * 5 / 6
-    assert within.drawn == pytest.approx(np.array([2 * 1, 1 * 1, 0]) / pairs)
+    assert within.drawn == pytest.approx(np.array([1 * 2, 1 * 1, 0]) / pairs)
 
 
 def test_labels_of_another_form_are_refused_with_advice(tmp_path):
