@@ -8,12 +8,10 @@ model is measured here, still by still; a session has more defences, and its fig
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +23,7 @@ from edge.errors import VouchError
 from edge.session.observation import FrameInfo
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
-from models.evaluation import exact, metrics
+from models.evaluation import exact, metrics, report, table
 from models.evaluation.metrics import Estimate
 from models.evaluation.rendered import BONA_FIDE, Presentation, rendered
 
@@ -104,12 +102,8 @@ def answers(pipeline: Pipeline, presentations: Iterable[Presentation]) -> Iterat
 
 def listed(path: Path, images: Path) -> Iterator[Presentation]:
     """The stills that a CSV names. VouchError where it has another form, or a picture cannot be read."""
-    try:
-        with path.open(newline="") as file:
-            rows = [(row["file"], row["species"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError) as exc:
-        raise VouchError(f"{path}: {exc!r}", todo="give a CSV file with the columns file,species") from exc
-    for name, species in rows:
+    for row in table.rows(path, ("file", "species")):
+        name, species = row["file"], row["species"]
         picture = cv2.imread(str(images / name), cv2.IMREAD_COLOR)
         if picture is None:
             raise VouchError(f"{images / name} cannot be read", todo="--images must hold the files that the CSV names")
@@ -128,7 +122,7 @@ def main() -> int:
     parser.add_argument("--threshold", type=float, help="bona fide from here on (default: the pack's bona_fide_min)")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    if not given.presentations and not given.rendered:
+    if given.rendered < 0 or not (given.presentations or given.rendered):
         parser.error("name a CSV, or so many people with --rendered")
     cv2.setNumThreads(1)
     try:
@@ -142,7 +136,7 @@ def main() -> int:
         return 2
     least = pack.manifest.antispoof.bona_fide_min if given.threshold is None else given.threshold
     found = figures(told, least)
-    print(json.dumps(asdict(found), indent=2) if given.json else text(found))
+    print(report.as_json(found) if given.json else text(found))
     return 0
 
 

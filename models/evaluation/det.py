@@ -31,7 +31,11 @@ def draw(path: Path, fmr: NDArray[np.float64], fnmr: NDArray[np.float64], title:
     _write(canvas, title, (_EDGE_PX, 30))
     _write(canvas, "false match rate", (_SIDE_PX // 2 - 60, _SIDE_PX - 12))
     _write(canvas, "false non-match rate", (_EDGE_PX, _EDGE_PX - 12))
-    if not cv2.imwrite(str(path), canvas):
+    try:
+        written = cv2.imwrite(str(path), canvas)
+    except cv2.error as exc:
+        raise OSError(f"{path} is no kind of picture that can be written") from exc
+    if not written:
         raise OSError(f"{path} cannot be written")
 
 

@@ -9,11 +9,9 @@ Each group is set beside all: its false match rate over that of the comparisons 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,7 +22,7 @@ from edge.errors import CaptureError, VouchError
 from edge.session.comparison import Template
 from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
-from models.evaluation import exact
+from models.evaluation import exact, report, table
 from models.evaluation.metrics import Estimate
 
 AGES = ((18, 29), (30, 44), (45, 59), (60, 120))
@@ -80,14 +78,11 @@ class Report:
 
 def read_labels(path: Path) -> list[Labelled]:
     """VouchError where the file has another form."""
+    rows = table.rows(path, ("file", "age", "sex", "group"), blank=("sex", "group"))
     try:
-        with path.open(newline="") as file:
-            rows = [Labelled(r["file"], int(r["age"]), r["sex"], r["group"]) for r in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError) as exc:
-        raise VouchError(f"{path}: {exc!r}", todo="give a CSV file with the columns file,age,sex,group") from exc
-    if not rows:
-        raise VouchError(f"{path} names no picture", todo="give a CSV file with the columns file,age,sex,group")
-    return rows
+        return [Labelled(row["file"], int(row["age"]), row["sex"], row["group"]) for row in rows]
+    except ValueError as exc:
+        raise VouchError(f"{path}: age: {exc}", todo="give whole years in the columns file,age,sex,group") from exc
 
 
 def capture(
@@ -196,15 +191,16 @@ def main() -> int:
     cv2.setNumThreads(1)
     try:
         pack = Pack.load(given.pack)
+        threshold = pack.match_threshold(given.fmr_ppm)
         labels = read_labels(given.labels)
         pipeline = Pipeline(pack)
         templates = capture(labels, given.images or given.labels.parent, pipeline.central_portrait)
         pipeline.close()
-        found = figures(labels, templates, pack.match_threshold(given.fmr_ppm))
+        found = figures(labels, templates, threshold)
     except VouchError as exc:
         print(exc.diagnostics(), file=sys.stderr)
         return 2
-    print(json.dumps(asdict(found), indent=2) if given.json else text(found))
+    print(report.as_json(found) if given.json else text(found))
     return 0
 
 

@@ -59,7 +59,12 @@ def fold_accuracy(scores: Scores, same: Flags, folds: NDArray[np.int64], weights
 
 
 def equal_error_rate(scores: Scores, same: Flags, weights: Weights | None = None) -> float:
-    """Where false matches are as frequent as false non-matches; between two scores the mean of both rates."""
+    """Where false matches are as frequent as false non-matches; between two scores the mean of both rates.
+
+    NaN where the weights leave no comparison of one kind.
+    """
+    if weights is not None and not (weights[same].any() and weights[~same].any()):
+        return float("nan")
     fmr, fnmr = error_curve(scores, same, weights)
     at = int(np.argmin(np.abs(fmr - fnmr)))
     return float((fmr[at] + fnmr[at]) / 2)
@@ -80,25 +85,31 @@ def threshold_at(impostors: Scores, fmr: float, weights: Weights | None = None, 
     """The lowest threshold whose false match rate is at most `fmr`.
 
     impostors: scores, of which only the highest are needed; total: the weight of all of them, where some are left out.
-    The threshold lies just above a score, so that this score does not match; -1 where all may match.
+    The threshold lies just above a score, so that this score does not match; -1 where all may match. Where scores were
+    left out and all of the others may match, it is the lowest of these: stricter than it need be, never looser.
     """
     counts = np.ones(len(impostors)) if weights is None else weights
     order = np.argsort(-impostors, kind="stable")
     ranked, taken = impostors[order], np.cumsum(counts[order])
-    allowed = fmr * (float(counts.sum()) if total is None else total)
+    given = float(counts.sum())
+    allowed = fmr * (given if total is None else total)
     first_too_many = int(np.searchsorted(taken, allowed + 1e-9, side="right"))
-    return float(np.nextafter(ranked[first_too_many], np.inf)) if first_too_many < len(ranked) else -1.0
+    if first_too_many < len(ranked):
+        return float(np.nextafter(ranked[first_too_many], np.inf))
+    left_out = total is not None and total > given + 1e-9
+    return float(ranked[-1]) if left_out and len(ranked) else -1.0
 
 
 def match_rate(scores: Scores, threshold: float, weights: Weights | None = None) -> float:
-    """Share of comparisons at or above the threshold: TAR of genuine ones, FMR of impostors."""
+    """Share of comparisons at or above the threshold: TAR of genuine ones, FMR of impostors; NaN without any."""
     counts = np.ones(len(scores)) if weights is None else weights
-    return float(counts @ (scores >= threshold) / max(counts.sum(), 1e-12))
+    return float(counts @ (scores >= threshold) / counts.sum()) if counts.any() else float("nan")
 
 
 def subject_of(name: str) -> str:
-    """`Ada_Lovelace_0001.jpg` -> `Ada_Lovelace`: file names end with a number of the picture."""
-    return name.rsplit("/", 1)[-1].rsplit(".", 1)[0].rsplit("_", 1)[0]
+    """`wave-1/Ada_Lovelace_0001.jpg` -> `wave-1/Ada_Lovelace`: file names end with a number of the picture."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.rsplit(".", 1)[0].rsplit("_", 1)[0]
 
 
 def bootstrap(

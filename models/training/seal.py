@@ -13,21 +13,32 @@ import sys
 import tomllib
 from pathlib import Path
 
-from edge.errors import PackError
+from edge import durable
+from edge.errors import PackError, VouchError
 from edge.vision.inspection import inspect_pack
 from edge.vision.pack import MANIFEST_NAME, Role
 
 
 def seal(folder: Path) -> None:
-    """Rewrite `sha256` and `size_bytes` of every model table. PackError or KeyError where the manifest lacks one."""
+    """Rewrite `sha256` and `size_bytes` of every model table, whole or not at all.
+
+    PackError where the manifest or a model cannot be read, or the manifest lacks one; StorageError from the disk.
+    """
     manifest = folder / MANIFEST_NAME
-    text = manifest.read_text(encoding="utf-8")
-    table = tomllib.loads(text)
-    for role in Role:
-        content = (folder / table[role.value]["file"]).read_bytes()
-        text = _with(text, role.value, "sha256", f'"{hashlib.sha256(content).hexdigest()}"')
-        text = _with(text, role.value, "size_bytes", str(len(content)))
-    manifest.write_text(text, encoding="utf-8")
+    try:
+        text = manifest.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+        for role in Role:
+            content = (folder / table[role.value]["file"]).read_bytes()
+            text = _with(text, role.value, "sha256", f'"{hashlib.sha256(content).hexdigest()}"')
+            text = _with(text, role.value, "size_bytes", str(len(content)))
+    except OSError as exc:
+        raise PackError(f"{exc.filename} cannot be read: {exc.strerror}", todo="name the folder of a pack") from exc
+    except ValueError as exc:  # no UTF-8, or no TOML
+        raise PackError(f"{manifest}: {exc}", todo="mend the manifest") from exc
+    except (KeyError, TypeError) as exc:
+        raise PackError(f"{manifest} has no [{role.value}] with a file", todo="give each model its table") from exc
+    durable.write(manifest, text.encode(), durable.PUBLIC)
 
 
 def _with(text: str, table: str, key: str, value: str) -> str:
@@ -39,13 +50,20 @@ def _with(text: str, table: str, key: str, value: str) -> str:
     return changed
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Exit 0 with a line for each model, 1 where the pack does not fit."""
+    parser = argparse.ArgumentParser(prog="python -m models.training.seal", description=__doc__)
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
-    seal(given.folder)
     try:
+        seal(given.folder)
         for line in inspect_pack(given.folder):
             print(line)
-    except PackError as error:
-        sys.exit(error.diagnostics())
+    except VouchError as exc:
+        print(exc.diagnostics(), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
