@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -32,6 +33,7 @@ _TEACHERS = Path(__file__).resolve().parents[2] / "shared" / "data" / "teachers"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 2 for a VouchError, printed with what to do; 70 for a fault of ours.
 
+    A path that this user may not enter, or that is too long, is the technician's to mend like a VouchError.
     A reader of our output that has seen enough is no error: 141, where the command was not done yet.
     """
     parser = _parser()
@@ -49,10 +51,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - exit 1 is a verdict of some commands: our own fault must not read as one
         if isinstance(error, BrokenPipeError) and _reader_left():
             return code
+        if (refused := _refused_path(error)) is not None:
+            print(f"vouch: {refused.diagnostics()}", file=sys.stderr)
+            return 2
         sys.excepthook(type(error), error, error.__traceback__)
         return _FAULT
     else:
         return code
+
+
+def _refused_path(error: Exception) -> VouchError | None:
+    """What the kernel said of a path that somebody gave, wherever it was met; None: a fault of ours.
+
+    Root is refused by no mode of a file: what refuses it (a sandbox, a mount) is for the traceback to find.
+    """
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        return VouchError(f"{error.filename}: permission denied", todo="run it as root (sudo vouch ...)")
+    if error.errno == errno.ENAMETOOLONG:
+        return VouchError(f"{error.filename}: the path is too long", todo="name a shorter one")
+    return None
 
 
 def _reader_left() -> bool:
