@@ -52,9 +52,11 @@ def add(commands: Any) -> None:
 
 def _add_init(steps: Any) -> None:
     init = _step(steps, "init", "init", "make the keys and the request for the carrier")
-    init.add_argument("--site", help="name of the shop, at most 32 characters; the carrier has the last word")
+    init.add_argument(
+        "--site", help="name of the shop, at most 32 bytes (10 Chinese characters); the carrier has the last word"
+    )
     init.add_argument("--root", type=Path, help="the carrier's root.pem, where the image brings none")
-    init.add_argument("--hardware-model", default="vouch-dev", help="at most 32 characters (%(default)s)")
+    init.add_argument("--hardware-model", default="vouch-dev", help="at most 32 bytes (%(default)s)")
     init.add_argument("--desk", action="store_true", help="state, sockets and stick are folders beside the keys")
     store = init.add_mutually_exclusive_group(required=True)
     store.add_argument("--software-key", action="store_true", help="the result key in a file: every result will say so")

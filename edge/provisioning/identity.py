@@ -22,13 +22,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edge import __version__, config, durable
 from edge.config import ROOT, IdentitySettings
 from edge.errors import ConfigError, EvidenceError, ProvisioningError
+from edge.evidence.schema import text
 from edge.evidence.signer import Signer, Token, load_private_key, make_token_key
 from edge.evidence.trust import load_root
 from edge.provisioning import enrolment, keys, redo
 from edge.provisioning.enrolment import KeyStore, Purpose, Request
 from edge.provisioning.written import DESK_STICK, identity_text
 
-SITE_LIMIT = 32  # as config.Settings.site
+NAME_LIMIT = 32  # bytes of UTF-8, of site and hardware model: as in the request, see enrolment.py
 IDENTITY = config.IDENTITY
 REQUEST = "request.cose"
 SETTINGS = "terminal.toml"
@@ -55,7 +56,8 @@ def create(
     """Make keys and request. `token` None: a software key, which every result will tell. `root` is copied to root.pem.
     `desk`: see written.py.
 
-    1. No identity is there: keys are never overwritten. 2. The root is one, where it is given. 3. The keys are made,
+    1. No identity is there: keys are never overwritten; and the names fit into a request, so that no half of an
+    identity is left. 2. The root is one, where it is given. 3. The keys are made,
     and the result key is tried. 4. identity.toml, last: it marks a whole identity; without it all this begins anew.
     ProvisioningError, ConfigError, SignerError, StorageError.
     """
@@ -65,10 +67,9 @@ def create(
             f"{folder} already holds an identity",
             todo="keep it, or reset the terminal first (vouch reset): its keys cannot come back",
         )
-    if site is not None and not 1 <= len(site) <= SITE_LIMIT:
-        raise ProvisioningError(
-            f"a site's name of {len(site)} characters", todo=f"give --site 1 to {SITE_LIMIT} characters"
-        )
+    _check_name(hardware_model, "hardware model", "--hardware-model")
+    if site is not None:
+        _check_name(site, "site", "--site")
     if root is not None:  # 2
         load_root(root)
         durable.write(folder / ROOT, root.read_bytes(), durable.PUBLIC)
@@ -79,14 +80,14 @@ def create(
         durable.write(folder / "terminal/result.key", keys.private_pem(keys.new_key()), durable.SECRET)
     else:
         make_token_key(token)
-    text = identity_text(terminal_id, hardware_model, token, desk=desk)
+    content = identity_text(terminal_id, hardware_model, token, desk=desk).encode()
     draft = folder / f".{IDENTITY}.draft"
-    durable.write(draft, text.encode(), durable.PUBLIC)
+    durable.write(draft, content, durable.PUBLIC)
     with keys.opened(config.load_identity(draft).keys) as signer:
         keys.prove(signer)
     if desk:
         durable.make_folder(folder / DESK_STICK)
-    durable.write(folder / IDENTITY, text.encode(), durable.PUBLIC)  # 4
+    durable.write(folder / IDENTITY, content, durable.PUBLIC)  # 4
     durable.remove(draft)
     return ask(folder, site=site)
 
@@ -141,6 +142,14 @@ def signing_request(key: ec.EllipticCurvePrivateKey, terminal_id: str) -> bytes:
         .sign(key, hashes.SHA256())
         .public_bytes(serialization.Encoding.DER)
     )
+
+
+def _check_name(name: str, what: str, option: str) -> None:
+    try:
+        text(name, what, NAME_LIMIT)
+    except EvidenceError as exc:
+        todo = f"give {option} 1 to {NAME_LIMIT} bytes (10 Chinese characters), without control characters"
+        raise ProvisioningError(exc.message, todo=todo) from exc
 
 
 def _request(identity: IdentitySettings, signer: Signer, tls_path: Path, *, renew: bool, site: str | None) -> Request:

@@ -99,11 +99,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     assert "--dir" in caught.value.todo
 
 
-@pytest.mark.parametrize("site", ["", "s" * 33])
-def test_a_site_that_the_settings_would_refuse_is_refused_before_keys_are_made(tmp_path, site):
-    with pytest.raises(ProvisioningError, match="characters"):
-        identity.create(tmp_path, site=site)
+@pytest.mark.parametrize("name", ["", "s" * 33, "店" * 11, "a\tb", "\udcff"])
+@pytest.mark.parametrize(("field", "option"), [("site", "--site"), ("hardware_model", "--hardware-model")])
+def test_a_name_that_the_request_would_refuse_is_refused_before_keys_are_made(tmp_path, field, option, name):
+    with pytest.raises(ProvisioningError, match=field.replace("_", " ")) as caught:
+        identity.create(tmp_path, **{field: name})
+    assert caught.value.todo.startswith(f"give {option} 1 to 32 bytes (10 Chinese characters)")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chinese_name_that_fits_is_asked_for(tmp_path):
+    assert identity.create(tmp_path, site="南京东路旗舰店一二三").request.site == "南京东路旗舰店一二三"
 
 
 def test_keys_are_never_overwritten(tmp_path, pki):

@@ -2,12 +2,17 @@
 
 import configparser
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from edge.provisioning import identity
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 EXPOSURE_LIMIT = 15  # systemd-analyze counts in tenths
@@ -93,3 +98,20 @@ def test_every_unit_parses_and_says_what_it_is(path: Path) -> None:
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(path.read_text().replace("\\\n", ""))
     assert parser["Unit"]["Description"]
+
+
+@pytest.mark.parametrize("host", ["shop-7", "s" * 33, "s" * 64])
+def test_the_first_boot_makes_keys_whatever_the_host_is_called(host: str, tmp_path: Path) -> None:
+    start = service("vouch-identity.service")["ExecStart"][1].replace("%l", host).replace("%%", "%")
+    start = start.replace("/etc/vouch", str(tmp_path)).replace("/opt/vouch/bin/vouch", f"{sys.executable} -m edge.cli")
+    done = subprocess.run(
+        shlex.split(start),
+        env=os.environ | {"VOUCH_INIT": "--no-qr --software-key"},
+        cwd=UNITS.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert identity.waiting(tmp_path).request.site == host[:32]
