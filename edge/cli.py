@@ -20,6 +20,7 @@ from edge.errors import CaptureError, ProvisioningError, VouchError
 if TYPE_CHECKING:
     from edge.config import Settings
     from edge.drivers.camera import FrameSource, Image
+    from edge.evidence.show import Kinds
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -225,7 +226,10 @@ def _add_evidence(commands: Any) -> None:
     verify.add_argument("--key", type=Path, required=True, help="the signer's P-256 public key, PEM")
     verify.add_argument(
         "--aad",
-        choices=("result", "challenge", "receipt", "policy", "none"),
+        choices=(
+            *("result", "challenge", "receipt", "policy", "request", "trust"),
+            *("enrol-request", "enrol-bundle", "retired", "none"),
+        ),
         default="none",
         help="what kind of message it must be; none: any COSE_Sign1 that was signed without external_aad",
     )
@@ -238,13 +242,26 @@ def _add_evidence(commands: Any) -> None:
 def _evidence_show(options: argparse.Namespace) -> int:
     from edge.evidence import show
 
-    return _told(*show.show(options.file))
+    return _told(*show.show(options.file, _kinds()))
+
+
+def _kinds() -> Kinds:
+    """Every kind of message: evidence's, and those of an identity's beginning and end."""
+    from edge.evidence.show import KINDS, Kind
+    from edge.provisioning import enrolment, retirement
+
+    return {
+        **KINDS,
+        "enrol-request": Kind(enrolment.REQUEST_AAD, enrolment.decode_request, enrolment.REQUEST_LIMIT),
+        "enrol-bundle": Kind(enrolment.BUNDLE_AAD, enrolment.decode_bundle, enrolment.BUNDLE_LIMIT),
+        "retired": Kind(retirement.RETIRED_AAD, retirement.decode_retired),
+    }
 
 
 def _evidence_verify(options: argparse.Namespace) -> int:
     from edge.evidence import show
 
-    return _told(*show.verify(options.file, options.key, options.aad))
+    return _told(*show.verify(options.file, options.key, options.aad, _kinds()))
 
 
 def _evidence_set_aside(options: argparse.Namespace) -> int:

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from edge.errors import EvidenceError
-from edge.evidence import cbor, claims, cose, messages, requests
+from edge.evidence import cbor, claims, cose, messages, requests, trust
 from edge.session.decision import ChallengeRecord
 
-AADS: dict[str, bytes] = {
-    "none": b"",
-    "result": messages.RESULT_AAD,
-    "challenge": messages.CHALLENGE_AAD,
-    "receipt": messages.RECEIPT_AAD,
-    "policy": messages.POLICY_AAD,
-    "request": requests.REQUEST_AAD,
-}
 _TIMES = frozenset({"iat", "exp"})
 _LAST_YEAR_S = 253402300800  # 10000-01-01: datetime ends there
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of Vouch's messages: what it is signed under, and what reads its payload."""
+
+    aad: bytes
+    decode: Callable[[bytes], Any]
+    limit: int = cose.MESSAGE_LIMIT  # bytes of the message
+
+
+Kinds = Mapping[str, Kind]  # by the name that `--aad` has for it
+KINDS: Kinds = {
+    "result": Kind(messages.RESULT_AAD, claims.decode),
+    "challenge": Kind(messages.CHALLENGE_AAD, messages.decode_challenge),
+    "receipt": Kind(messages.RECEIPT_AAD, messages.decode_receipt),
+    "policy": Kind(messages.POLICY_AAD, messages.decode_policy),
+    "request": Kind(requests.REQUEST_AAD, requests.decode_request),
+    "trust": Kind(trust.TRUST_AAD, trust.decode_trust),
+}
 
 
 class Verdict(IntEnum):
@@ -34,8 +48,11 @@ class Verdict(IntEnum):
     UNREADABLE = 2
 
 
-def show(path: Path) -> tuple[Verdict, list[str]]:
-    """What a file of signed bytes says, its signature NOT checked: the verdict is about its form only."""
+def show(path: Path, kinds: Kinds = KINDS) -> tuple[Verdict, list[str]]:
+    """What a file of signed bytes says, its signature NOT checked: the verdict is about its form only.
+
+    `kinds`: what it is read as; those of other rooms are the caller's to add.
+    """
     message = _read(path)
     if not cbor.is_well_formed(message):
         return Verdict.UNREADABLE, [f"{path}: {len(message)} bytes that are no CBOR"]
@@ -48,17 +65,18 @@ def show(path: Path) -> tuple[Verdict, list[str]]:
         f"COSE_Sign1, {len(message)} bytes, signature not checked (see `vouch evidence verify`)",
         f"key id: {_in_words(kid)}",
     ]
-    for kind, decoder in _DECODERS.items():
+    for name, kind in kinds.items():
         with suppress(EvidenceError):
-            return Verdict.VALID, [*lines, f"{kind}:", *_lines(decoder(parts.payload))]
+            return Verdict.VALID, [*lines, f"{name}:", *_lines(kind.decode(parts.payload))]
     if _claims_our_profile(parts.payload):
         return Verdict.INVALID, [*lines, f"a result that does not keep to its form: {_fault(parts.payload)}"]
     return Verdict.VALID, [*lines, "no message of Vouch's own", _raw(parts.payload)]
 
 
-def verify(path: Path, key_path: Path, aad: str) -> tuple[Verdict, list[str]]:
+def verify(path: Path, key_path: Path, aad: str, kinds: Kinds = KINDS) -> tuple[Verdict, list[str]]:
     """Whether a file is a COSE_Sign1 signed by the key; for a kind of ours, also whether its content keeps to the form.
 
+    A message of another kind than `aad` says is invalid, as what the caller takes it for; what it is, is said.
     ConfigError when the key cannot be read, EvidenceError when the file cannot.
     """
     key = messages.load_public_key(key_path)
@@ -66,25 +84,32 @@ def verify(path: Path, key_path: Path, aad: str) -> tuple[Verdict, list[str]]:
     if not cbor.is_well_formed(message):
         return Verdict.UNREADABLE, [f"unreadable: {len(message)} bytes that are no CBOR"]
     try:
-        payload = cose.verify(message, key, AADS[aad])
-        if aad == "none":
+        kind = kinds.get(aad)
+        payload = cose.verify(message, key, kind.aad if kind else b"")
+        if kind is None:
             content = [_raw(payload)]
         else:
-            cose.open_strict(message, {cose.key_id(key): key}, AADS[aad])
-            content = list(_lines(_DECODERS[aad](payload)))
+            cose.open_strict(message, {cose.key_id(key): key}, kind.aad, limit=kind.limit)
+            content = list(_lines(kind.decode(payload)))
     except EvidenceError as error:
+        holds = _holding(message, key, kinds)
+        if holds not in {None, aad}:
+            return Verdict.INVALID, [
+                f"invalid: signed by this key, but as {holds}, not as {aad}",
+                f"  what to do: give --aad {holds}",
+            ]
         hint = [f"  what to do: {error.todo}"] if error.todo else []
         return Verdict.INVALID, [f"invalid: {error.message}", *hint]
     return Verdict.VALID, [f"valid: signed by {cose.key_id(key).hex()} as {aad}", *content]
 
 
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "result": claims.decode,
-    "challenge": messages.decode_challenge,
-    "receipt": messages.decode_receipt,
-    "policy": messages.decode_policy,
-    "request": requests.decode_request,
-}
+def _holding(message: bytes, key: ec.EllipticCurvePublicKey, kinds: Kinds) -> str | None:
+    """As which kind the key has signed it; None: as none that we know."""
+    for name, aad in {"none": b"", **{name: kind.aad for name, kind in kinds.items()}}.items():
+        with suppress(EvidenceError):
+            cose.verify(message, key, aad)
+            return name
+    return None
 
 
 def _claims_our_profile(payload: bytes) -> bool:
@@ -130,6 +155,10 @@ def _in_words(value: object) -> str:
             return f"{_in_words(value.kind)} {'done' if value.ok else 'not done'}"
         case messages.PolicyReference():
             return f"{value.id} version {value.version}"
+        case ec.EllipticCurvePublicKey():
+            return f"key {cose.key_id(value).hex()}"
+        case _ if is_dataclass(value):
+            return ", ".join(f"{field.name} {_in_words(getattr(value, field.name)) or '-'}" for field in fields(value))
         case _:
             return str(value)
 

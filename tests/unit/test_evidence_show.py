@@ -1,5 +1,7 @@
 """`vouch evidence show` and `verify`: words for people, and exit codes 0 valid, 1 invalid, 2 unreadable."""
 
+from datetime import UTC, datetime
+
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -7,8 +9,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edge import cli
 from edge.evidence import cbor, claims, cose, messages
 from edge.evidence.messages import PolicyReference, Receipt, ReceiptStatus
+from edge.evidence.requests import Request, RequestKind, build_request
+from edge.evidence.trust import TrustRecord, build_trust
+from edge.provisioning import identity
+from edge.provisioning.enrolment import UpdatesOffer
+from edge.provisioning.retirement import Retired, build_retired
 from edge.session.decision import Policy, Reason
+from simulator.carrier.pki import create_pki
 from tests.evidence_samples import NOW, TERMINAL, challenge, key_file, public_pem, result, sample_claims
+from tests.support.enrolment import signed_bundle
 
 
 @pytest.fixture
@@ -43,15 +52,24 @@ def samples(signer):
         terminal_id=TERMINAL, cti=bytes(16), counter=1, digest=bytes(32), status=ReceiptStatus.ACCEPTED, iat=NOW
     )
     order = challenge(policy=PolicyReference("shop-default", 7), portrait=bytes(500))
+    retired = Retired(terminal_id=TERMINAL, counter=1, digest=bytes(32), lost=0, iat=NOW, forced=False)
     return {
         "result": messages.build_result(sample_claims(session), signer),
         "challenge": messages.build_challenge(order, signer),
         "receipt": messages.build_receipt(receipt, signer),
         "policy": messages.build_policy(Policy("shop-default", 7, b""), signer),
+        "request": build_request(
+            Request(terminal_id=TERMINAL, id=bytes(16), kind=RequestKind.TICKETS, tickets=3), signer
+        ),
+        "trust": build_trust(TrustRecord(2, (signer.public_key,), 30), signer),
+        "retired": build_retired(retired, signer),
     }
 
 
-@pytest.mark.parametrize("kind", ["result", "challenge", "receipt", "policy"])
+KINDS = ["result", "challenge", "receipt", "policy", "request", "trust", "retired"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_message_is_shown_and_verified(signer, key, saved, capsys, kind):
     file = saved(samples(signer)[kind])
     assert vouch("show", file) == 0
@@ -60,6 +78,26 @@ def test_each_kind_of_message_is_shown_and_verified(signer, key, saved, capsys, 
     assert "signature not checked" in shown
     assert vouch("verify", file, "--key", key, "--aad", kind) == 0
     assert f"valid: signed by {signer.key_id.hex()} as {kind}" in capsys.readouterr().out
+
+
+def test_the_messages_of_an_enrolment_are_shown_and_verified(saved, tmp_path, capsys):
+    pki = create_pki(tmp_path / "carrier", now=datetime.now(UTC))
+    asked = identity.create(tmp_path / "box", site="shop-7", root=pki.root)
+    signers, file = tmp_path / "signer.pem", saved(asked.message)
+    signers.write_bytes(public_pem(asked.request.result_key))
+    assert vouch("show", file) == 0
+    shown = capsys.readouterr().out
+    assert "enrol-request:" in shown
+    assert f"result key             key {cose.key_id(asked.request.result_key).hex()}" in shown
+    assert vouch("verify", file, "--key", signers, "--aad", "enrol-request") == 0
+    offer = UpdatesOffer("https://updates.example", b"{}" * 2000)
+    file = saved(signed_bundle(pki, asked.request, updates=offer))
+    assert file.stat().st_size > cose.MESSAGE_LIMIT
+    assert vouch("show", file) == 0
+    shown = capsys.readouterr().out
+    assert "enrol-bundle:" in shown
+    assert "url https://updates.example, root <4000 bytes>" in shown
+    assert vouch("verify", file, "--key", pki.root, "--aad", "enrol-bundle") == 0
 
 
 def test_a_result_is_shown_in_words(signer, saved, capsys):
@@ -78,7 +116,14 @@ def test_a_result_is_shown_in_words(signer, saved, capsys):
 @pytest.mark.parametrize("kind", ["none", "challenge", "receipt", "policy"])
 def test_a_result_is_invalid_as_anything_else(signer, key, saved, capsys, kind):
     assert vouch("verify", saved(samples(signer)["result"]), "--key", key, "--aad", kind) == 1
-    assert "invalid" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told == f"invalid: signed by this key, but as result, not as {kind}\n  what to do: give --aad result\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_genuine_message_whose_kind_nobody_named_is_told_by_it(signer, key, saved, capsys, kind):
+    assert vouch("verify", saved(samples(signer)[kind]), "--key", key) == 1
+    assert f"give --aad {kind}\n" in capsys.readouterr().out
 
 
 def test_an_altered_message_and_another_key_are_invalid(signer, key, saved, tmp_path, capsys):
