@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from edge.clock import SystemClock
-from edge.config import CameraSettings, Settings
+from edge.config import DEFAULT_PATH, CameraSettings, Settings
 from edge.errors import ProvisioningError
 from edge.evidence.signer import Token
 from edge.ipc import Up
@@ -82,6 +82,7 @@ def install(options: argparse.Namespace) -> int:
     print(f"site         {state.site}")
     if state.stage is standing.Stage.UNPROVISIONED:
         print("standing     unprovisioned: training only, until the carrier has accepted a first result")
+        print(_now(options.dir, "sudo systemctl start vouch-uplink", f"vouch uplink --config {path}"))
     return 0
 
 
@@ -186,6 +187,7 @@ def renew_now(options: argparse.Namespace) -> int:
 def end(options: argparse.Namespace) -> int:
     if reset.resume(options.dir):
         print("the reset that was cut off is complete: this terminal is blank")
+        print(_after_reset(options.dir))
         return 0
     ahead = reset.prospect(options.dir)
     require_pin(options.dir, pin_file=options.pin_file)
@@ -205,7 +207,21 @@ def end(options: argparse.Namespace) -> int:
         print(f"record       {done.record}: give it to the carrier" if done.unsent else f"record       {done.record}")
         print(f"sent         {'no: ' + done.unsent if done.unsent else 'yes'}")
     print("this terminal is blank")
+    print(_after_reset(options.dir))
     return 0
+
+
+def _after_reset(folder: Path) -> str:
+    return _now(
+        folder,
+        "sudo reboot, for a new identity as /etc/default/vouch says; or switch it off",
+        f"vouch provision init --dir {folder}, for a new identity",
+    )
+
+
+def _now(folder: Path, on_the_box: str, elsewhere: str) -> str:
+    """The next step: a box has units, which no folder elsewhere has."""
+    return f"now: {on_the_box if folder == DEFAULT_PATH.parent else elsewhere}"
 
 
 def _send(settings: Settings, message: bytes) -> str | None:
