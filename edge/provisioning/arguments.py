@@ -57,7 +57,7 @@ def _add_init(steps: Any) -> None:
     )
     init.add_argument("--root", type=Path, help="the carrier's root.pem, where the image brings none")
     init.add_argument("--hardware-model", default="vouch-dev", help="at most 32 bytes (%(default)s)")
-    init.add_argument("--desk", action="store_true", help="state, sockets and stick are folders beside the keys")
+    init.add_argument("--desk", action="store_true", help="state, sockets, stick and spool are folders beside the keys")
     store = init.add_mutually_exclusive_group(required=True)
     store.add_argument("--software-key", action="store_true", help="the result key in a file: every result will say so")
     store.add_argument("--pkcs11-module", type=Path, help="the result key in a TPM or HSM: its PKCS#11 library")

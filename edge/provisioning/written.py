@@ -16,11 +16,12 @@ UPDATES_ROOT = "updates/root.json"
 # What a technician may have set before the enrolment, and the settings after it have too.
 _CARRIED = ("state_dir", "run_dir", "camera", "kiosk")
 DESK_STICK = "stick"
+_DESK_SPOOL = "spool"  # the box's own, /var/cache/vouch-updates, is no developer's to write
 _DESK = f'state_dir = "state"\nrun_dir = "run"\nsticks = "{DESK_STICK}"\n'
 
 
 def identity_text(terminal_id: str, hardware_model: str, token: Token | None, *, desk: bool) -> str:
-    """identity.toml. `desk`: state, sockets and sticks lie in folders beside it, as on a developer's machine."""
+    """identity.toml. `desk`: state, sockets, sticks and spool lie in folders beside it, as on a developer's machine."""
     return f"""\
 # Written when the keys were made. Paths are relative to this file.
 terminal_id = "{terminal_id}"
@@ -48,7 +49,7 @@ port = {bundle.broker_port}
 ca = "uplink/ca.crt"
 certificate = "uplink/tls.crt"
 key = "uplink/tls.key"
-{_updates_text(bundle)}{tables}"""
+{_updates_text(bundle, desk=raw.get("sticks") == DESK_STICK)}{tables}"""
 
 
 def _keys_text(token: Token | None) -> str:
@@ -67,11 +68,12 @@ def _keys_text(token: Token | None) -> str:
     )
 
 
-def _updates_text(bundle: Bundle) -> str:
+def _updates_text(bundle: Bundle, *, desk: bool) -> str:
     if bundle.updates is None:
         return ""
     url = f"url = {_value(bundle.updates.url)}\n" if bundle.updates.url else ""
-    return f'\n[updates]\nroot = "{UPDATES_ROOT}"\n{url}'
+    spool = f'spool = "{_DESK_SPOOL}"\n' if desk else ""
+    return f'\n[updates]\nroot = "{UPDATES_ROOT}"\n{url}{spool}'
 
 
 def _table(name: str, values: dict[str, Any]) -> str:

@@ -58,6 +58,16 @@ def test_the_bundle_may_bring_the_root_and_the_place_of_updates(tmp_path, pki):
     assert settings.updates.url == offer.url
 
 
+def test_a_desk_spools_in_its_own_folder_and_a_box_where_its_units_let_it(tmp_path, pki):
+    spools = []
+    for desk in (True, False):
+        folder = tmp_path / str(desk)
+        asked = identity.create(folder, site="shop-7", root=pki.root, desk=desk)
+        bundle = signed_bundle(pki, asked.request, updates=UpdatesOffer("https://updates.example:8443", b"{}"))
+        spools.append(config.load(installation.install(folder, bundle, code=CODE)).updates.spool)
+    assert spools == [tmp_path / "True" / "spool", Path("/var/cache/vouch-updates")]
+
+
 def test_updates_may_come_on_sticks_alone_or_not_at_all(tmp_path, pki):
     asked = identity.create(tmp_path / "a", site="shop-7", root=pki.root)
     bundle = signed_bundle(pki, asked.request, updates=UpdatesOffer("", b"{}"))
