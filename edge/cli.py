@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.config import DEFAULT_PACK, DEFAULT_PATH, INTERRUPTED, awaits_enrolment, load
-from edge.errors import CaptureError, ProvisioningError, VouchError
+from edge.errors import CameraError, CaptureError, ProvisioningError, VouchError
 
 if TYPE_CHECKING:
     from edge.config import Settings
@@ -385,7 +385,10 @@ def _open_source(text: str) -> FrameSource:
     camera = re.fullmatch(r"(?:v4l2:|/dev/video)?(\d+)", text)
     if camera and not Path(text).is_file():
         return WebcamSource(int(camera.group(1)), width=640, height=480, fps=30)
-    return FileSource(Path(text.removeprefix("file:")))
+    path = Path(text.removeprefix("file:"))
+    if path.exists() and not path.is_file():
+        raise CameraError(f"{path} is no file", todo="name a video file, or a camera: 0, /dev/video0")
+    return FileSource(path)
 
 
 def _bench(options: argparse.Namespace) -> int:

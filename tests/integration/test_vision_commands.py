@@ -95,6 +95,13 @@ def test_a_video_that_does_not_exist_says_what_to_do(capsys, tmp_path):
     assert "what to do" in capsys.readouterr().err
 
 
+def test_a_folder_and_a_pipe_are_told_to_be_no_video_file(capsys, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        assert main(["observe", str(path)]) == 2
+        assert f"{path} is no file\n  what to do: name a video" in capsys.readouterr().err
+
+
 def test_a_reader_that_closes_early_is_no_error(pictures, tmp_path):
     writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 480))
     for _ in range(40):
