@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import sys
 import threading
 import time
 from pathlib import Path
@@ -66,4 +66,6 @@ def _watch(url: str, shown: list[float], ending: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip", metavar="CLIP.mp4")
+    main(parser.parse_args().clip)

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -43,3 +45,15 @@ def test_a_threat_without_a_test_says_that_it_is_open(name: str) -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if name.endswith("THREATS.md") and len(cells) >= 4 and not set(line) <= set("|- ") and cells[-2] == "":
             assert cells[-1], f"neither test nor open: {line}"
+
+
+def benchmarks() -> list[str]:
+    return sorted(set(re.findall(r"python -m (tests\.benchmarks\.\w+)", (REPOSITORY / "README.md").read_text("utf-8"))))
+
+
+@pytest.mark.parametrize("module", benchmarks())
+def test_every_benchmark_that_the_readme_names_says_how_it_is_called(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "usage: " in told.stdout
