@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.config import DEFAULT_PACK, DEFAULT_PATH, INTERRUPTED, awaits_enrolment, load
-from edge.errors import CameraError, CaptureError, ProvisioningError, VouchError
+from edge.errors import CameraError, CaptureError, ConfigError, ProvisioningError, VouchError
 
 if TYPE_CHECKING:
     from edge.config import Settings
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = command(options)
         print(end="", flush=True)  # a reader that has left is met here, not by the interpreter at its end
     except VouchError as error:
-        print(f"vouch: {error.diagnostics()}", file=sys.stderr)
+        # Settings that nobody may read are no wrong TOML, whatever `load` advises.
+        refused = _refused_path(error.__cause__) if isinstance(error, ConfigError) else None
+        print(f"vouch: {(refused or error).diagnostics()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
-def _refused_path(error: Exception) -> VouchError | None:
+def _refused_path(error: BaseException | None) -> VouchError | None:
     """What the kernel said of a path that somebody gave, wherever it was met; None: a fault of ours.
 
     Root is refused by no mode of a file: what refuses it (a sandbox, a mount) is for the traceback to find.

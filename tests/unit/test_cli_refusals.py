@@ -62,7 +62,7 @@ def test_a_forgotten_sudo_is_told_and_no_traceback(closed, capsys, command):
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert str(closed) in told
-    assert "what to do" in told
+    assert "what to do: run it as root (sudo vouch ...)" in told
 
 
 def test_a_forgotten_sudo_is_answered_with_sudo(closed, capsys):
