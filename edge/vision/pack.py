@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -131,7 +131,9 @@ class OutputSpec(_Table):
 
 
 class ModelSpec(_Table):
-    """What every model has."""
+    """What every model has. A meaning in several outputs is their rows one below the other, so of equal width."""
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset(Meaning)  # that the code of this role reads
 
     file: FileName
     sha256: Sha256
@@ -140,9 +142,36 @@ class ModelSpec(_Table):
     input: InputSpec
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _meanings_are_plain(self) -> Self:
+        for output in self.outputs:
+            named = [part.meaning for part in output.holds]
+            for meaning in dict.fromkeys(named):
+                if meaning not in self.meanings:
+                    raise ValueError(
+                        f"output {output.tensor} holds `{meaning.value}`, which no model of this role is asked for: "
+                        f"leave it out; known here: {', '.join(m.value for m in Meaning if m in self.meanings)}"
+                    )
+                if named.count(meaning) > 1:
+                    raise ValueError(
+                        f"output {output.tensor} names `{meaning.value}` {named.count(meaning)} times: "
+                        "name it once, with the `count` of all its columns"
+                    )
+        for meaning in self.meanings:
+            counts = {part.count for part in self._parts(meaning)}
+            if len(counts) > 1:
+                told = ", ".join(map(str, sorted(counts)))
+                raise ValueError(
+                    f"`{meaning.value}` has {told} columns in several outputs: give it equally many in each"
+                )
+        return self
+
     def columns(self, meaning: Meaning) -> int:
         """How many columns hold `meaning`; 0 where the model does not say it."""
-        return max((p.count for o in self.outputs for p in o.holds if p.meaning is meaning), default=0)
+        return next((part.count for part in self._parts(meaning)), 0)
+
+    def _parts(self, meaning: Meaning) -> list[Part]:
+        return [part for output in self.outputs for part in output.holds if part.meaning is meaning]
 
     def _demand(self, meaning: Meaning, *counts: int) -> None:
         found = self.columns(meaning)
@@ -152,12 +181,28 @@ class ModelSpec(_Table):
 
 
 class SquareSpec(ModelSpec):
-    """A model that sees a crop: its input is square."""
+    """A model that sees a crop: its input is square, and it answers in one row, each meaning once."""
 
     @model_validator(mode="after")
     def _is_square(self) -> Self:
         if self.input.height_px != self.input.width_px:
             raise ValueError("the input of a crop's model must be square")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_once(self) -> Self:
+        for meaning in self.meanings:
+            if len(self._parts(meaning)) > 1:
+                raise ValueError(
+                    f"`{meaning.value}` stands in {len(self._parts(meaning))} outputs, and only one would be used: "
+                    "keep the one that is meant; only a detector may answer in several"
+                )
+        for output in self.outputs:
+            if _rows(output.shape) != 1:
+                raise ValueError(
+                    f"output {output.tensor} has {_rows(output.shape)} rows, and only the first would be used: "
+                    "reshape it to one row in the model, as [1, columns]"
+                )
         return self
 
 
@@ -172,6 +217,8 @@ class DetectorSpec(ModelSpec):
     """The letterboxed frame -> cells. `keypoints` picks, in order: the subject's right eye, left eye, nose tip, right
     and left corner of the mouth (a model that knows only the mouth's centre names it twice).
     """
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.SCORE, Meaning.BOX, Meaning.KEYPOINTS})
 
     grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
     box: BoxForm
@@ -201,6 +248,8 @@ class DetectorSpec(ModelSpec):
 class LandmarksSpec(SquareSpec):
     """The face crop -> points. `points` maps the model's points to the 138 of edge.session.points, by index."""
 
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.POINTS, Meaning.PRESENCE, Meaning.OPENNESS})
+
     unit: Literal["crop", "pixel"]  # points are 0..1 of the crop, or its pixels
     dimensions: Literal[2, 3] = 2
     points: tuple[int, ...] | None = None  # None: the model gives the 138 points themselves
@@ -222,6 +271,8 @@ class LandmarksSpec(SquareSpec):
 
 class AntispoofSpec(SquareSpec):
     """The wide face crop -> probability of a bona fide presentation. `bona_fide_min` is the maker's own threshold."""
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.BONA_FIDE})
 
     activation: Activation
     bona_fide_class: int = Field(default=0, ge=0)
@@ -246,6 +297,8 @@ class MatchThreshold(_Table):
 
 class EmbedderSpec(SquareSpec):
     """The aligned face -> embedding. `match` goes from loose to strict."""
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.EMBEDDING})
 
     match: Annotated[tuple[MatchThreshold, ...], Field(min_length=1)]
 

@@ -11,7 +11,7 @@ from edge.errors import PackError
 from edge.vision.pack import Pack, Role
 from edge.vision.pipeline import Pipeline, Stages
 from edge.vision.runtime import check_tensors
-from tests.tiny_models import Output, build, models, write_pack
+from tests.tiny_models import MANIFEST, Output, build, models, write_pack
 
 
 def refusal(folder):
@@ -129,6 +129,67 @@ def test_a_manifest_that_lies_about_a_tensor_is_refused(pack, old, new, word):
 )
 def test_a_manifest_that_contradicts_itself_is_refused(pack, old, new):
     assert "pack.toml" in refusal(change(pack, old, new))
+
+
+EMBEDDING = '[{ meaning = "embedding", count = 8 }]'
+BONA_FIDE = '[{ meaning = "bona_fide", count = 1 }]'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "meaning", "todo"),
+    [
+        (EMBEDDING, f'{EMBEDDING[:-1]}, {{ meaning = "embedding", count = 4 }}]', "embedding", "name it once"),
+        (
+            EMBEDDING,
+            '[{ meaning = "embedding", count = 4 }, { meaning = "embedding", first = 4, count = 4 }]',
+            "embedding",
+            "name it once",
+        ),
+        (BONA_FIDE, f"{BONA_FIDE[:-1]}, {BONA_FIDE[1:]}", "bona_fide", "name it once"),
+        (EMBEDDING, f'{EMBEDDING[:-1]}, {{ meaning = "score", count = 1 }}]', "score", "leave it out"),
+        (EMBEDDING, '[{ meaning = "openness", count = 3 }]', "openness", "leave it out"),
+        (
+            f"holds = {EMBEDDING} }}",
+            f'holds = {EMBEDDING} }}, {{ tensor = 1, shape = [1, 8], dtype = "float32", holds = {EMBEDDING} }}',
+            "embedding",
+            "keep the one that is meant",
+        ),
+        ("shape = [1, 8]", "shape = [1, 2, 8]", "2 rows", "reshape it"),
+    ],
+)
+def test_an_answer_of_which_only_a_part_would_be_used_is_refused(pack, capsys, old, new, meaning, todo):
+    change(pack, old, new)
+    told = refusal(pack)
+    assert meaning in told
+    assert todo in told
+    assert main(["models", "verify", str(pack)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def split_detector(second_keypoints):
+    """A detector with a tensor for each of two grids: four cells, and two more."""
+    part = """[[detector.outputs]]
+tensor = {}
+shape = [1, {}, 15]
+dtype = "float32"
+holds = [
+  {{{{ meaning = "score", count = 1 }}}},
+  {{{{ meaning = "box", first = 1, count = 4 }}}},
+  {{{{ meaning = "keypoints", first = 5, count = {} }}}},
+]
+"""
+    start, end = MANIFEST.index("[[detector.outputs]]"), MANIFEST.index("[landmarks]")
+    grids = "grids = [{{ stride_px = 32 }}, {{ stride_px = 64 }}]"
+    text = MANIFEST[:start] + part.format(0, 6, 10) + part.format(1, 1, second_keypoints) + MANIFEST[end:]
+    return text.replace("grids = [{{ stride_px = 32 }}]", grids)
+
+
+def test_a_detector_may_answer_in_a_tensor_for_each_grid_of_equal_width(tmp_path):
+    detector = build(64, 96, [Output((1, 6, 15)), Output((1, 1, 15))])
+    Pipeline(Pack.load(write_pack(tmp_path / "even", split_detector(10), detector=detector))).close()
+    folder = write_pack(tmp_path / "odd", split_detector(8), detector=detector)
+    assert "`keypoints` has 8, 10 columns" in refusal(folder)
+    assert main(["models", "verify", str(folder)]) == 2
 
 
 @pytest.mark.parametrize(
