@@ -407,8 +407,11 @@ def survey(folder: Path) -> Iterator[PackError | tuple[ModelSpec, bytes]]:
 def _table_of(raw: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise PackError(f"{MANIFEST_NAME} is no TOML: {exc}", todo="install the pack again") from exc
+    except (ValueError, RecursionError) as exc:  # ValueError: also an integer of more digits than Python converts
+        raise PackError(
+            f"{MANIFEST_NAME} is no TOML that can be read: {exc}",
+            todo="install the pack again, or mend the manifest that you made",
+        ) from exc
 
 
 def _wrong(exc: ValidationError) -> list[str]:

@@ -80,6 +80,18 @@ def test_a_manifest_that_is_no_manifest_is_refused(pack, content):
     assert "pack.toml" in refusal(pack)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"a = " + b"[" * 30_000, b"a = " + b"{a=" * 20_000, b"size_bytes = " + b"1" * 5_000],
+    ids=["lists", "tables", "digits"],
+)
+def test_a_manifest_that_exhausts_its_reader_is_refused(pack, capsys, content):
+    (pack / "pack.toml").write_bytes(content)
+    assert "pack.toml" in refusal(pack)
+    assert main(["models", "verify", str(pack)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_bytes_that_are_no_model_are_refused_though_their_hash_is_right(tmp_path):
     assert "no model" in refusal(write_pack(tmp_path / "p", embedder=b"these bytes are no model at all " * 8))
 

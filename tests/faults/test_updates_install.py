@@ -17,6 +17,7 @@ from edge.errors import UpdateError, UpdateFault
 from edge.evidence.signer import KeyFile
 from edge.updates.install import Outcome
 from edge.updates.shelf import MAX_STARTS
+from edge.vision.pack import Pack
 from simulator.carrier.updates import UpdateRepository, now
 from tests.evidence_samples import private_pem
 from tests.support.updating import World, make_world, tiny_pack
@@ -373,6 +374,25 @@ def test_old_packs_and_half_made_ones_leave_the_disk(world: World) -> None:
     kept = {path.name for path in world.shelf.folder.iterdir() if path.is_dir() and len(path.name) == 64}
     assert kept == {world.state.pack, world.state.trial.pack}
     assert not (world.shelf.folder / ".new-cut").exists()
+
+
+@pytest.mark.parametrize("content", [b"a = " + b"[" * 30_000, b"a = " + b"1" * 5_000], ids=["nested", "digits"])
+def test_a_released_manifest_that_exhausts_its_reader_is_remembered_by_the_child(
+    world: World, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    class Careless:
+        @staticmethod
+        def load(folder: Path) -> Pack:
+            """A carrier whose tools would not look at what they sign."""
+            good = Pack.load(folder)
+            (folder / "pack.toml").write_bytes(content)
+            return good
+
+    monkeypatch.setattr("simulator.carrier.updates.Pack", Careless)
+    world.publish(1)
+    child = subprocess.run(world.job.command(world.repository.folder), capture_output=True, check=False, cwd=REPOSITORY)
+    assert (child.returncode, b"Traceback" in child.stderr) == (1, False)
+    assert (world.state.refused.fault, world.state.refused.release) == (UpdateFault.PACK, 1)
 
 
 def test_a_stick_that_is_pulled_in_the_middle_changes_nothing(world: World) -> None:
