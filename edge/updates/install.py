@@ -80,13 +80,15 @@ def use_pack(shelf: Shelf, folder: Path, *, self_test: SelfTest | None = None) -
     """
     test = self_test or (lambda staged: selftest.examine(staged, by_hand=True))
     inspect_pack(folder)
-    with shelf.installing(), shelf.staging() as staged:
-        for name in _files(Pack.load(folder)):
-            _copy(folder / name, staged / name)
-        pack = Pack.load(staged)  # what was copied is what counts
-        warnings = test(staged)
-        digest = shelf.put(staged, pack)
-        shelf.try_pack(digest, release=None, policy=None)
+    with shelf.installing():
+        shelf.sweep()
+        with shelf.staging() as staged:
+            for name in _files(Pack.load(folder)):
+                _copy(folder / name, staged / name)
+            pack = Pack.load(staged)  # what was copied is what counts
+            warnings = test(staged)
+            digest = shelf.put(staged, pack)
+            shelf.try_pack(digest, release=None, policy=None)
     return pack, list(warnings) if isinstance(warnings, list) else []
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import UpdateError, UpdateFault
 from edge.evidence.signer import KeyFile
-from edge.updates.install import Outcome
+from edge.updates.install import Outcome, use_pack
 from edge.updates.shelf import MAX_STARTS
 from edge.vision.pack import Pack
 from simulator.carrier.updates import UpdateRepository, now
@@ -393,6 +393,24 @@ def test_a_released_manifest_that_exhausts_its_reader_is_remembered_by_the_child
     child = subprocess.run(world.job.command(world.repository.folder), capture_output=True, check=False, cwd=REPOSITORY)
     assert (child.returncode, b"Traceback" in child.stderr) == (1, False)
     assert (world.state.refused.fault, world.state.refused.release) == (UpdateFault.PACK, 1)
+
+
+def chosen(world: World, folder: Path, **options) -> object:
+    """What `vouch models use` does, with a self-test that passes."""
+    return use_pack(world.shelf, folder, **{"self_test": lambda _: [], **options})
+
+
+def on_the_shelf(world: World) -> set[str]:
+    return {path.name for path in world.shelf.folder.iterdir() if path.is_dir() and path.name != "policy"}
+
+
+def test_packs_chosen_by_hand_and_half_made_ones_leave_the_disk_too(world: World) -> None:
+    for number in range(1, 4):
+        chosen(world, world.pack(number))
+        assert world.serve() == f"1.{number}"
+    (world.shelf.folder / ".new-cut").mkdir()
+    chosen(world, world.pack(4))
+    assert on_the_shelf(world) == {world.state.pack, world.state.trial.pack}
 
 
 def test_a_stick_that_is_pulled_in_the_middle_changes_nothing(world: World) -> None:
