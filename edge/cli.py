@@ -277,7 +277,9 @@ def _add_models(commands: Any) -> None:
         step.add_argument("pack", type=Path, nargs="?", default=DEFAULT_PACK)
         step.set_defaults(run=run)
     use = steps.add_parser("use", help="test a pack and let the terminal take it between two sessions")
-    use.add_argument("pack", type=Path, help="folder of the pack; it is copied, so a stick will do")
+    which = use.add_mutually_exclusive_group(required=True)
+    which.add_argument("pack", type=Path, nargs="?", help="folder of the pack; it is copied, so a stick will do")
+    which.add_argument("--built-in", action="store_true", help="go back to the pack that the firmware brought")
     use.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
     use.set_defaults(run=_models_use)
 
@@ -402,11 +404,15 @@ def _models_use(options: argparse.Namespace) -> int:
 
     settings = load(options.config)
     act_as_owner(settings.state_dir)
-    pack, lacking = use_pack(shelf_of(settings), options.pack)
-    print(
-        f"{pack.manifest.name} {pack.manifest.version} passes and is on trial: the terminal takes it when it is idle,"
-    )
-    print("or at its next start; `vouch update status` says how it does")
+    shelf = shelf_of(settings)
+    pack, outcome, lacking = use_pack(shelf, shelf.built_in if options.built_in else options.pack)
+    words = {
+        "in-force": "is in force and stays so; none is on trial",
+        "nothing-new": "is on trial already; `vouch update status` says how it does",
+        "on-trial": "passes and is on trial: the terminal takes it when it is idle,\n"
+        "or at its next start; `vouch update status` says how it does",
+    }
+    print(f"{pack.manifest.name} {pack.manifest.version} {words[outcome.value]}")
     for line in lacking:
         print(f"mind: {line}")
     return 0
