@@ -249,7 +249,9 @@ def _copy(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())
     except OSError as exc:
         raise UpdateError(
-            UpdateFault.DISK, f"{exc.filename}: {exc.strerror}", todo="free some space, check disk and stick; try again"
+            UpdateFault.DISK,
+            f"{exc.filename or target}: {exc.strerror}",  # a write that fails names no file
+            todo="free some space, check disk and stick; try again",
         ) from exc
 
 

@@ -30,6 +30,14 @@ def change(folder, old, new):
     return folder
 
 
+def change_last(folder, old, new):
+    path = folder / "pack.toml"
+    before, found, after = path.read_text().rpartition(old)
+    assert found
+    path.write_text(before + new + after)
+    return folder
+
+
 @pytest.fixture
 def pack(tmp_path):
     return write_pack(tmp_path / "pack")
@@ -141,6 +149,56 @@ def test_a_manifest_that_lies_about_a_tensor_is_refused(pack, old, new, word):
 )
 def test_a_manifest_that_contradicts_itself_is_refused(pack, old, new):
     assert "pack.toml" in refusal(change(pack, old, new))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "0", "0.0", "-0.0"])
+def test_a_picture_that_would_become_nothing_is_refused(pack, number):
+    assert "embedder.input.scale.1" in refusal(change_last(pack, "scale = [1, 1, 1]", f"scale = [1, {number}, 1]"))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_an_offset_that_is_no_number_is_refused(pack, number):
+    assert "embedder.input.offset.2" in refusal(change_last(pack, "offset = [0, 0, 0]", f"offset = [0, 0, {number}]"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "tiny"', 'name = "Tiny_1"', "small letters"),
+        ('version = "1.0"', 'version = "1.0-rc1"', "such as 1.0"),
+        ('licence = "Apache-2.0"', 'licence = "ours, all rights reserved"', "SPDX expression, or LicenseRef-NAME"),
+        ('file = "detector.tflite"', 'file = "models/detector.tflite"', "no path"),
+        ('sha256 = "', 'sha256 = "G', "hexadecimal"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_told_in_words(pack, old, new, words):
+    told = refusal(change(pack, old, new))
+    assert words in told
+    assert "^" not in told
+    assert "Value error" not in told
+
+
+def test_a_refusal_says_how_many_more_faults_there_are(pack, capsys):
+    path = pack / "pack.toml"
+    path.write_text(path.read_text().replace("licence =", "license ="))
+    assert refusal(pack).endswith("; and 5 more")
+    assert main(["models", "verify", str(pack)]) == 2
+    assert capsys.readouterr().err.count("icen") == 10, "verify names them all"
+
+
+@pytest.mark.parametrize("change_of", [lambda c: c[:-1], lambda c: c + b"\0", lambda c: bytes([c[0] ^ 1]) + c[1:]])
+def test_who_changed_a_model_is_told_to_seal_the_pack(pack, capsys, change_of):
+    for name in ("embedder", "antispoof"):
+        path = pack / f"{name}.tflite"
+        path.write_bytes(change_of(path.read_bytes()))
+    assert main(["models", "verify", str(pack)]) == 2
+    assert f"if you changed it yourself, run `python -m models.training.seal {pack}`" in capsys.readouterr().err
+
+
+def test_who_changed_a_manifest_is_told_to_mend_it(pack, capsys):
+    change(pack, 'name = "tiny"', 'name = "tiny')
+    assert main(["models", "verify", str(pack)]) == 2
+    assert "mend the manifest" in capsys.readouterr().err
 
 
 EMBEDDING = '[{ meaning = "embedding", count = 8 }]'

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import UpdateError, UpdateFault
 from edge.evidence.signer import KeyFile
-from edge.updates.install import Outcome, use_pack
+from edge.updates.install import Outcome, _copy, use_pack
 from edge.updates.overview import lines_of, look
 from edge.updates.shelf import MAX_STARTS, State, begun
 from edge.vision.pack import Pack
@@ -412,6 +412,12 @@ def test_packs_chosen_by_hand_and_half_made_ones_leave_the_disk_too(world: World
     (world.shelf.folder / ".new-cut").mkdir()
     chosen(world, world.pack(4))
     assert on_the_shelf(world) == {world.state.pack, world.state.trial.pack}
+
+
+def test_a_full_disk_is_told_with_the_file_that_it_does_not_take(world: World) -> None:
+    with pytest.raises(UpdateError, match=r"^/dev/full: No space") as caught:
+        _copy(world.shelf.built_in / "embedder.tflite", Path("/dev/full"))
+    assert caught.value.fault is UpdateFault.DISK
 
 
 def test_choosing_what_is_in_force_tries_nothing(world: World) -> None:

@@ -258,6 +258,8 @@ def test_a_pack_of_ones_own_that_fails_its_self_test_is_refused(place, use, tmp_
     code, said = use(blind(tmp_path / "blind"))
     assert code == 2
     assert "strangers" in said
+    assert "what to do: take a pack that passes" in said
+    assert "carrier" not in said
     assert open_vision(place.settings, 0.0)[0].manifest.version == OWN
 
 
