@@ -151,6 +151,16 @@ class Shelf:
         """The folder of a pack; None is the built-in one."""
         return self.built_in if digest is None else self.folder / digest
 
+    def holds(self) -> list[tuple[str, Path]]:
+        """Every pack of this terminal, and its folder: what is in force, on trial, and what the firmware brought."""
+        with self._disk():  # a folder that is not ours to read
+            state = self.state()
+        found = {state.pack: ["in force"]}
+        if state.trial is not None:
+            found.setdefault(state.trial.pack, []).append("on trial")
+        found.setdefault(None, []).append("built in")
+        return [(", ".join(words), self.path_of(digest)) for digest, words in found.items()]
+
     def begin(self, open_pack: Callable[[Pack], T]) -> tuple[Pack, T, State]:
         """A terminal's start: the pack to work with, what `open_pack` made of it, and the record.
 

@@ -225,6 +225,24 @@ def test_the_command_says_what_is_in_force_and_goes_back_to_the_built_in_pack(pl
     assert shelf_of(place.settings).state().pack is None
 
 
+def test_the_command_looks_at_what_is_in_force_and_on_trial_and_built_in(place, use, tmp_path, capsys) -> None:
+    def looked(step: str) -> str:
+        capsys.readouterr()
+        assert main(["models", step, "--config", str(place.config)]) == 0
+        return capsys.readouterr().out
+
+    assert looked("list").startswith("in force, built in: ")
+    use(variant(tmp_path / "stick", "3.1"))
+    shelf_of(place.settings).change(confirmed)
+    use(variant(tmp_path / "other", "3.2"))
+    for step in ("list", "verify"):
+        told = looked(step)
+        assert told.index("in force: ") < told.index(" 3.1") < told.index("on trial: ") < told.index(" 3.2")
+        assert told.index(" 3.2") < told.index("built in: ") < told.index(f" {OWN}")
+    use("--built-in")
+    assert "on trial, built in: " in looked("list")
+
+
 def test_a_broken_pack_of_ones_own_is_refused_with_everything_that_is_wrong(place, use, tmp_path) -> None:
     stick = variant(tmp_path / "stick", "3.1")
     manifest = stick / "pack.toml"
