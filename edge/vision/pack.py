@@ -194,12 +194,13 @@ class ModelSpec(_Table):
                         f"output {output.tensor} names `{meaning.value}` {named.count(meaning)} times: "
                         "name it once, with the `count` of all its columns"
                     )
-        for meaning in self.meanings:
+        for meaning in Meaning:
             counts = {part.count for part in self._parts(meaning)}
             if len(counts) > 1:
                 told = ", ".join(map(str, sorted(counts)))
                 raise ValueError(
-                    f"`{meaning.value}` has {told} columns in several outputs: give it equally many in each"
+                    f"`{meaning.value}` has {told} columns in several outputs: "
+                    "only a detector may answer in several, and with equally many columns in each"
                 )
         return self
 
@@ -228,7 +229,7 @@ class SquareSpec(ModelSpec):
 
     @model_validator(mode="after")
     def _answers_once(self) -> Self:
-        for meaning in self.meanings:
+        for meaning in Meaning:
             if len(self._parts(meaning)) > 1:
                 raise ValueError(
                     f"`{meaning.value}` stands in {len(self._parts(meaning))} outputs, and only one would be used: "
