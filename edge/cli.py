@@ -312,10 +312,13 @@ def _add_models(commands: Any) -> None:
         ("list", "what the manifest says", _models_list),
     ):
         step = steps.add_parser(name, help=help_)
-        step.add_argument("pack", type=Path, nargs="?", default=DEFAULT_PACK)
+        step.add_argument("pack", type=Path, nargs="?", help="folder of a pack (default: all that this terminal has)")
+        step.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
         step.set_defaults(run=run)
     use = steps.add_parser("use", help="test a pack and let the terminal take it between two sessions")
-    use.add_argument("pack", type=Path, help="folder of the pack; it is copied, so a stick will do")
+    which = use.add_mutually_exclusive_group(required=True)
+    which.add_argument("pack", type=Path, nargs="?", help="folder of the pack; it is copied, so a stick will do")
+    which.add_argument("--built-in", action="store_true", help="go back to the pack that the firmware brought")
     use.add_argument("--config", type=Path, default=DEFAULT_PATH, help="terminal.toml (%(default)s)")
     use.set_defaults(run=_models_use)
 
@@ -426,15 +429,36 @@ def _bench_frames(options: argparse.Namespace) -> list[Image]:
 def _models_verify(options: argparse.Namespace) -> int:
     from edge.vision.inspection import inspect_pack
 
-    print(*inspect_pack(options.pack), sep="\n")
-    return 0
+    return _each_pack(options, inspect_pack)
 
 
 def _models_list(options: argparse.Namespace) -> int:
     from edge.vision.inspection import list_pack
 
-    print(*list_pack(options.pack), sep="\n")
+    return _each_pack(options, list_pack)
+
+
+def _each_pack(options: argparse.Namespace, look: Callable[[Path], list[str]]) -> int:
+    """The pack that is named, else each that this terminal has."""
+    packs = [("", options.pack)] if options.pack is not None else _packs_here(options.config)
+    for words, folder in packs:
+        if words:
+            print(f"{words}: {folder}")
+        print(*look(folder), sep="\n")
     return 0
+
+
+def _packs_here(config: Path) -> list[tuple[str, Path]]:
+    """As `Shelf.holds`; where there are no settings to ask, the pack beside this software, and it is said."""
+    from edge.updates.shelf import shelf_of
+
+    try:
+        return shelf_of(load(config)).holds()
+    except ConfigError as error:
+        if config != DEFAULT_PATH:
+            raise
+        print(f"vouch: {error.message}: only the built-in pack is looked at", file=sys.stderr)
+        return [("built in", DEFAULT_PACK)]
 
 
 def _models_use(options: argparse.Namespace) -> int:
@@ -443,11 +467,15 @@ def _models_use(options: argparse.Namespace) -> int:
 
     settings = load(options.config)
     act_as_owner(settings.state_dir)
-    pack, lacking = use_pack(shelf_of(settings), options.pack)
-    print(
-        f"{pack.manifest.name} {pack.manifest.version} passes and is on trial: the terminal takes it when it is idle,"
-    )
-    print("or at its next start; `vouch update status` says how it does")
+    shelf = shelf_of(settings)
+    pack, outcome, lacking = use_pack(shelf, shelf.built_in if options.built_in else options.pack)
+    words = {
+        "in-force": "is in force and stays so; none is on trial",
+        "nothing-new": "is on trial already; `vouch update status` says how it does",
+        "on-trial": "passes and is on trial: the terminal takes it when it is idle,\n"
+        "or at its next start; `vouch update status` says how it does",
+    }
+    print(f"{pack.manifest.name} {pack.manifest.version} {words[outcome.value]}")
     for line in lacking:
         print(f"mind: {line}")
     return 0

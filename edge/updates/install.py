@@ -73,21 +73,38 @@ def install(job: Job, folder: Path, *, again: bool = False, self_test: SelfTest 
             raise
 
 
-def use_pack(shelf: Shelf, folder: Path, *, self_test: SelfTest | None = None) -> tuple[Pack, list[str]]:
-    """Put a pack of the technician's own on trial; the pack, and what it cannot do though it may be used.
+def use_pack(shelf: Shelf, folder: Path, *, self_test: SelfTest | None = None) -> tuple[Pack, Outcome, list[str]]:
+    """Put a pack of the technician's own on trial, or `shelf.built_in`; the pack, and what it cannot do though it may
+    be used. Nothing is tried where it is in force (IN_FORCE: a trial of another one ends) or on trial (NOTHING_NEW).
 
     PackError names everything that is wrong with it. UpdateError (SELF_TEST, DISK) as in `install`.
     """
     test = self_test or (lambda staged: selftest.examine(staged, by_hand=True))
     inspect_pack(folder)
-    with shelf.installing(), shelf.staging() as staged:
-        for name in _files(Pack.load(folder)):
-            _copy(folder / name, staged / name)
-        pack = Pack.load(staged)  # what was copied is what counts
-        warnings = test(staged)
-        digest = shelf.put(staged, pack)
-        shelf.try_pack(digest, release=None, policy=None)
-    return pack, list(warnings) if isinstance(warnings, list) else []
+    with shelf.installing():
+        shelf.sweep()
+        with shelf.staging() as staged:
+            for name in _files(Pack.load(folder)):
+                _copy(folder / name, staged / name)
+            pack = Pack.load(staged)  # what was copied is what counts
+            outcome = _standing(shelf, pack)
+            warnings = test(staged) if outcome is Outcome.ON_TRIAL else []
+            place = shelf.put(staged, pack)
+            if outcome is Outcome.ON_TRIAL:
+                shelf.try_pack(place, release=None, policy=None)
+            elif outcome is Outcome.IN_FORCE:
+                shelf.change(lambda state: state.model_copy(update={"pack": place, "trial": None}))
+    return pack, outcome, list(warnings) if isinstance(warnings, list) else []
+
+
+def _standing(shelf: Shelf, pack: Pack) -> Outcome:
+    """Where a pack stands that a person chooses; ON_TRIAL: it is to be tried."""
+    state = shelf.state()
+    if pack.digest == _digest_at(shelf.path_of(state.pack)):
+        return Outcome.IN_FORCE
+    if state.trial is not None and pack.digest == _digest_at(shelf.path_of(state.trial.pack)):
+        return Outcome.NOTHING_NEW
+    return Outcome.ON_TRIAL
 
 
 def _install(job: Job, shelf: Shelf, folder: Path, again: bool, self_test: SelfTest) -> Outcome:
@@ -106,14 +123,14 @@ def _install(job: Job, shelf: Shelf, folder: Path, again: bool, self_test: SelfT
         with _blamed(shelf, release), shelf.staging() as staged:
             pack = _staged_pack(shelf, repository, release, state, staged)  # 4
             _check_fit(pack, policy.match_fmr_ppm if policy else job.match_fmr_ppm)  # 5
-            tested = bool(release.pack) and pack.digest != _digest_in_force(shelf, state)
+            tested = bool(release.pack) and pack.digest != _digest_at(shelf.path_of(state.pack))
             if tested:
                 self_test(staged)  # 6
             if message is not None and policy_digest is not None:
                 shelf.put_policy(message, policy_digest)
             if tested:
-                digest = shelf.put(staged, pack)  # 7
-                shelf.try_pack(digest, release=release.release, policy=policy_digest, expires_s=expires_s)
+                place = shelf.put(staged, pack)  # 7
+                shelf.try_pack(place, release=release.release, policy=policy_digest, expires_s=expires_s)
                 return Outcome.ON_TRIAL
         shelf.change(lambda now: _in_force(now, release, policy_digest, expires_s))
         return Outcome.IN_FORCE
@@ -176,9 +193,9 @@ def _check_fit(pack: Pack, match_fmr_ppm: int | None) -> None:
         pack.match_threshold(match_fmr_ppm)
 
 
-def _digest_in_force(shelf: Shelf, state: State) -> bytes | None:
+def _digest_at(folder: Path) -> bytes | None:
     try:
-        return hashlib.sha256((shelf.path_of(state.pack) / MANIFEST_NAME).read_bytes()).digest()
+        return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).digest()
     except OSError:
         return None
 
@@ -232,7 +249,9 @@ def _copy(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())
     except OSError as exc:
         raise UpdateError(
-            UpdateFault.DISK, f"{exc.filename}: {exc.strerror}", todo="free some space, check disk and stick; try again"
+            UpdateFault.DISK,
+            f"{exc.filename or target}: {exc.strerror}",  # a write that fails names no file
+            todo="free some space, check disk and stick; try again",
         ) from exc
 
 

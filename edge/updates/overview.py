@@ -89,7 +89,8 @@ def lines_of(seen: Overview) -> list[str]:
         lines.append(f"pack       broken: {seen.fault}")
     lines.append(f"release    {state.release or 'none yet'}; nothing older is ever taken")
     if state.trial is not None:
-        what = f"release {state.trial.release}" if state.trial.release is not None else "a pack chosen by hand"
+        by_hand = "the firmware's own pack" if state.trial.pack is None else "a pack chosen by hand"
+        what = f"release {state.trial.release}" if state.trial.release is not None else by_hand
         when = "waits for the next start" if state.trial.starts == 0 else f"start {state.trial.starts} of {MAX_STARTS}"
         lines.append(f"on trial   {what}: {when}")
     if state.refused is not None:

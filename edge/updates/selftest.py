@@ -62,7 +62,8 @@ def examine(
     ours, for tests of what a child may do.
     """
     run = command or (sys.executable, "-m", "edge.updates.selftest", str(folder))
-    todo = "the carrier must publish a pack that passes; the pack in force goes on"
+    todo = "take a pack that passes" if by_hand else "the carrier must publish a pack that passes"
+    todo += "; the pack in force goes on"
     try:
         child = subprocess.run(run, capture_output=True, timeout=time_limit_s, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as exc:
@@ -70,7 +71,7 @@ def examine(
         raise UpdateError(
             UpdateFault.SLOW,
             f"the pack's self-test took longer than {time_limit_s:g} s",
-            todo="it is tried again later",
+            todo="try it again when the machine has less to do" if by_hand else "it is tried again later",
         ) from exc
     except OSError as exc:
         raise UpdateError(UpdateFault.SELF_TEST, f"the self-test cannot be started: {exc.strerror}", todo=todo) from exc

@@ -47,9 +47,12 @@ class _Record(BaseModel):
 
 
 class Trial(_Record):
-    """A pack that waits for its first start, or is in its first starts. Without a release it came by hand."""
+    """A pack that waits for its first start, or is in its first starts. Without a release it came by hand.
 
-    pack: Digest
+    `pack` None: the one that the firmware brought, on the way back to it.
+    """
+
+    pack: Digest | None
     starts: int = Field(default=0, ge=0, le=100)
     release: int | None = None
     policy: Digest | None = None
@@ -148,6 +151,16 @@ class Shelf:
         """The folder of a pack; None is the built-in one."""
         return self.built_in if digest is None else self.folder / digest
 
+    def holds(self) -> list[tuple[str, Path]]:
+        """Every pack of this terminal, and its folder: what is in force, on trial, and what the firmware brought."""
+        with self._disk():  # a folder that is not ours to read
+            state = self.state()
+        found = {state.pack: ["in force"]}
+        if state.trial is not None:
+            found.setdefault(state.trial.pack, []).append("on trial")
+        found.setdefault(None, []).append("built in")
+        return [(", ".join(words), self.path_of(digest)) for digest, words in found.items()]
+
     def begin(self, open_pack: Callable[[Pack], T]) -> tuple[Pack, T, State]:
         """A terminal's start: the pack to work with, what `open_pack` made of it, and the record.
 
@@ -206,9 +219,15 @@ class Shelf:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def put(self, staged: Path, pack: Pack) -> str:
-        """Give a complete, verified pack its name on the shelf; its digest. The same pack twice is one."""
+    def put(self, staged: Path, pack: Pack) -> str | None:
+        """Give a complete, verified pack its name on the shelf; its digest. The same pack twice is one.
+
+        None where the firmware brought the same: nothing is kept of it here, so that a better one, which comes with
+        newer firmware, takes its place.
+        """
         digest = pack.digest.hex()
+        if _is_whole(self.built_in, digest):
+            return None
         with self._disk():
             place = self.folder / digest
             if _is_whole(place, digest):
@@ -235,8 +254,10 @@ class Shelf:
         except OSError:
             return None
 
-    def try_pack(self, digest: str, *, release: int | None, policy: str | None, expires_s: int | None = None) -> State:
-        """Put a pack of the shelf on trial: the terminal takes it when nobody stands before it."""
+    def try_pack(
+        self, digest: str | None, *, release: int | None, policy: str | None, expires_s: int | None = None
+    ) -> State:
+        """Put what `put` gave a name on trial: the terminal takes it when nobody stands before it."""
         trial = Trial(pack=digest, release=release, policy=policy)
 
         def make(state: State) -> State:

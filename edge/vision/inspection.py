@@ -15,8 +15,8 @@ def inspect_pack(folder: Path) -> list[str]:
     """Load, open and run every model once; a line for each. PackError says everything that is wrong, not the first."""
     faults = faults_of(folder)
     if faults:
-        todo = faults[0].todo if len(faults) == 1 else "mend each of these, or install another pack"
-        raise PackError("\n       ".join(fault.message for fault in faults), todo=todo)
+        todo = dict.fromkeys(fault.todo for fault in faults)
+        raise PackError("\n       ".join(fault.message for fault in faults), todo="\n              ".join(todo))
     pack = Pack.load(folder)
     lines = [f"{pack.manifest.name} {pack.manifest.version}, digest {pack.digest.hex()}"]
     lines += [

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from edge.errors import PackError
 from edge.session.points import POINT_COUNT
@@ -29,15 +30,51 @@ MANIFEST_NAME = "pack.toml"
 FORMAT = 1
 
 _MANIFEST_MAX_BYTES = 65_536
+_NAMED = 5  # faults of a manifest in one message; `survey` gives them all
 MODEL_LIMIT = 32_000_000  # bytes
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}\.tflite$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Licence = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9 .+()-]+$")]  # SPDX
+
+def _text(pattern: str, words: str) -> AfterValidator:
+    """A string of this form, which the maker of a pack is told in words."""
+
+    def check(given: str) -> str:
+        if not re.fullmatch(pattern, given):
+            raise ValueError(f"must be {words}")
+        return given
+
+    return AfterValidator(check)
+
+
+def _not_zero(given: float) -> float:
+    if given == 0:
+        raise ValueError("must not be 0: every pixel would become the same value")
+    return given
+
+
+FileName = Annotated[
+    str,
+    _text(
+        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}\.tflite",
+        "the name of a .tflite file in the pack's own folder: no path; letters, digits, `_`, `.` and `-`",
+    ),
+]
+Sha256 = Annotated[str, _text(r"[0-9a-f]{64}", "64 small hexadecimal digits")]
+Licence = Annotated[
+    str,
+    _text(
+        r"[A-Za-z0-9 .+()-]{2,64}",
+        "an SPDX expression, or LicenseRef-NAME: 2 to 64 letters, digits, spaces, `.`, `+`, `-`, `(` and `)`",
+    ),
+]
+Name = Annotated[
+    str, _text(r"[a-z0-9][a-z0-9-]{0,40}", "1 to 41 small letters, digits and `-`, and must not begin with `-`")
+]
+Version = Annotated[str, _text(r"[0-9]+(\.[0-9]+){1,3}", "2 to 4 numbers with points between them, such as 1.0")]
 Dimension = Annotated[int, Field(ge=1, le=65_536)]
 Shape = Annotated[tuple[Dimension, ...], Field(min_length=1, max_length=4)]
 DType = Literal["int8", "uint8", "float32"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[FiniteFloat, AfterValidator(_not_zero)]
 
 
 class Role(Enum):
@@ -94,8 +131,8 @@ class InputSpec(_Table):
     shape: tuple[Literal[1], Dimension, Dimension, Literal[3]]
     dtype: DType
     colour: Literal["rgb", "bgr"]
-    scale: tuple[float, float, float]
-    offset: tuple[float, float, float]
+    scale: tuple[Scale, Scale, Scale]
+    offset: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 
     @property
     def height_px(self) -> int:
@@ -131,7 +168,9 @@ class OutputSpec(_Table):
 
 
 class ModelSpec(_Table):
-    """What every model has."""
+    """What every model has. A meaning in several outputs is their rows one below the other, so of equal width."""
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset(Meaning)  # that the code of this role reads
 
     file: FileName
     sha256: Sha256
@@ -140,9 +179,37 @@ class ModelSpec(_Table):
     input: InputSpec
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _meanings_are_plain(self) -> Self:
+        for output in self.outputs:
+            named = [part.meaning for part in output.holds]
+            for meaning in dict.fromkeys(named):
+                if meaning not in self.meanings:
+                    raise ValueError(
+                        f"output {output.tensor} holds `{meaning.value}`, which no model of this role is asked for: "
+                        f"leave it out; known here: {', '.join(m.value for m in Meaning if m in self.meanings)}"
+                    )
+                if named.count(meaning) > 1:
+                    raise ValueError(
+                        f"output {output.tensor} names `{meaning.value}` {named.count(meaning)} times: "
+                        "name it once, with the `count` of all its columns"
+                    )
+        for meaning in Meaning:
+            counts = {part.count for part in self._parts(meaning)}
+            if len(counts) > 1:
+                told = ", ".join(map(str, sorted(counts)))
+                raise ValueError(
+                    f"`{meaning.value}` has {told} columns in several outputs: "
+                    "only a detector may answer in several, and with equally many columns in each"
+                )
+        return self
+
     def columns(self, meaning: Meaning) -> int:
         """How many columns hold `meaning`; 0 where the model does not say it."""
-        return max((p.count for o in self.outputs for p in o.holds if p.meaning is meaning), default=0)
+        return next((part.count for part in self._parts(meaning)), 0)
+
+    def _parts(self, meaning: Meaning) -> list[Part]:
+        return [part for output in self.outputs for part in output.holds if part.meaning is meaning]
 
     def _demand(self, meaning: Meaning, *counts: int) -> None:
         found = self.columns(meaning)
@@ -152,12 +219,28 @@ class ModelSpec(_Table):
 
 
 class SquareSpec(ModelSpec):
-    """A model that sees a crop: its input is square."""
+    """A model that sees a crop: its input is square, and it answers in one row, each meaning once."""
 
     @model_validator(mode="after")
     def _is_square(self) -> Self:
         if self.input.height_px != self.input.width_px:
             raise ValueError("the input of a crop's model must be square")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_once(self) -> Self:
+        for meaning in Meaning:
+            if len(self._parts(meaning)) > 1:
+                raise ValueError(
+                    f"`{meaning.value}` stands in {len(self._parts(meaning))} outputs, and only one would be used: "
+                    "keep the one that is meant; only a detector may answer in several"
+                )
+        for output in self.outputs:
+            if _rows(output.shape) != 1:
+                raise ValueError(
+                    f"output {output.tensor} has {_rows(output.shape)} rows, and only the first would be used: "
+                    "reshape it to one row in the model, as [1, columns]"
+                )
         return self
 
 
@@ -172,6 +255,8 @@ class DetectorSpec(ModelSpec):
     """The letterboxed frame -> cells. `keypoints` picks, in order: the subject's right eye, left eye, nose tip, right
     and left corner of the mouth (a model that knows only the mouth's centre names it twice).
     """
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.SCORE, Meaning.BOX, Meaning.KEYPOINTS})
 
     grids: Annotated[tuple[Grid, ...], Field(min_length=1)]
     box: BoxForm
@@ -201,6 +286,8 @@ class DetectorSpec(ModelSpec):
 class LandmarksSpec(SquareSpec):
     """The face crop -> points. `points` maps the model's points to the 138 of edge.session.points, by index."""
 
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.POINTS, Meaning.PRESENCE, Meaning.OPENNESS})
+
     unit: Literal["crop", "pixel"]  # points are 0..1 of the crop, or its pixels
     dimensions: Literal[2, 3] = 2
     points: tuple[int, ...] | None = None  # None: the model gives the 138 points themselves
@@ -222,6 +309,8 @@ class LandmarksSpec(SquareSpec):
 
 class AntispoofSpec(SquareSpec):
     """The wide face crop -> probability of a bona fide presentation. `bona_fide_min` is the maker's own threshold."""
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.BONA_FIDE})
 
     activation: Activation
     bona_fide_class: int = Field(default=0, ge=0)
@@ -247,6 +336,8 @@ class MatchThreshold(_Table):
 class EmbedderSpec(SquareSpec):
     """The aligned face -> embedding. `match` goes from loose to strict."""
 
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.EMBEDDING})
+
     match: Annotated[tuple[MatchThreshold, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -262,8 +353,8 @@ class Manifest(_Table):
     """The whole of pack.toml."""
 
     format: Literal[1]
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
-    version: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){1,3}$")]
+    name: Name
+    version: Version
     licence: Licence
     detector: DetectorSpec
     landmarks: LandmarksSpec
@@ -311,8 +402,10 @@ def parse_manifest(raw: bytes) -> Manifest:
     try:
         return Manifest.model_validate(table)
     except ValidationError as exc:
+        wrong = _wrong(exc)
+        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         raise PackError(
-            f"{MANIFEST_NAME}: {'; '.join(_wrong(exc)[:5])}",
+            f"{MANIFEST_NAME}: {'; '.join(wrong[:_NAMED])}{more}",
             todo="install a pack of this format, or mend the manifest that you made",
         ) from exc
 
@@ -322,6 +415,7 @@ def survey(folder: Path) -> Iterator[PackError | tuple[ModelSpec, bytes]]:
 
     For who makes or chooses a pack and wants to hear it all at once; a terminal stops at the first (`Pack.load`).
     """
+    maker = f"; or, if you changed it yourself, run `python -m models.training.seal {folder}`"
     try:
         table = _table_of(_read(folder / MANIFEST_NAME, _MANIFEST_MAX_BYTES))
     except PackError as exc:
@@ -346,7 +440,7 @@ def survey(folder: Path) -> Iterator[PackError | tuple[ModelSpec, bytes]]:
             except (ValidationError, KeyError, AttributeError):
                 continue
         try:
-            yield spec, _verified(folder, spec)
+            yield spec, _verified(folder, spec, maker)
         except PackError as exc:
             yield exc
 
@@ -354,31 +448,39 @@ def survey(folder: Path) -> Iterator[PackError | tuple[ModelSpec, bytes]]:
 def _table_of(raw: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise PackError(f"{MANIFEST_NAME} is no TOML: {exc}", todo="install the pack again") from exc
+    except (ValueError, RecursionError) as exc:  # ValueError: also an integer of more digits than Python converts
+        raise PackError(
+            f"{MANIFEST_NAME} is no TOML that can be read: {exc}",
+            todo="install the pack again, or mend the manifest that you made",
+        ) from exc
 
 
 def _wrong(exc: ValidationError) -> list[str]:
-    return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False)]
+    return [
+        f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+        for e in exc.errors(include_input=False)
+    ]
 
 
-def _verified(folder: Path, spec: ModelSpec) -> bytes:
-    content = _read(folder / spec.file, spec.size_bytes)
+def _verified(folder: Path, spec: ModelSpec, maker: str = "") -> bytes:
+    """`maker`: what else to do about a file that is not the one of the manifest, for who makes packs."""
+    content = _read(folder / spec.file, spec.size_bytes, maker)
     if len(content) != spec.size_bytes:
         raise PackError(
             f"{spec.file} has {len(content)} bytes, its manifest says {spec.size_bytes}: it is truncated",
-            todo="install the pack again",
+            todo=f"install the pack again{maker}",
         )
     found = hashlib.sha256(content).hexdigest()
     if found != spec.sha256:
         raise PackError(
             f"{spec.file} has SHA-256 {found}, its manifest says {spec.sha256}: it was altered",
-            todo="install the pack again; if that does not help, take the terminal out of service and report it",
+            todo="install the pack again; if that does not help, take the terminal out of service and report it"
+            + maker,
         )
     return content
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def _read(path: Path, max_bytes: int, maker: str = "") -> bytes:
     """At most `max_bytes` bytes of a plain file; PackError where it is longer, a link, or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -390,7 +492,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
             todo="install the pack there (plain files, no links), or set pack_dir to where it is",
         ) from exc
     if len(content) > max_bytes:
-        raise PackError(f"{path} is longer than {max_bytes} bytes", todo="install the pack again")
+        raise PackError(f"{path} is longer than {max_bytes} bytes", todo=f"install the pack again{maker}")
     return content
 
 

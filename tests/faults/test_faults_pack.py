@@ -11,7 +11,7 @@ from edge.errors import PackError
 from edge.vision.pack import Pack, Role
 from edge.vision.pipeline import Pipeline, Stages
 from edge.vision.runtime import check_tensors
-from tests.tiny_models import Output, build, models, write_pack
+from tests.tiny_models import MANIFEST, Output, build, models, write_pack
 
 
 def refusal(folder):
@@ -27,6 +27,14 @@ def change(folder, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+    return folder
+
+
+def change_last(folder, old, new):
+    path = folder / "pack.toml"
+    before, found, after = path.read_text().rpartition(old)
+    assert found
+    path.write_text(before + new + after)
     return folder
 
 
@@ -80,6 +88,18 @@ def test_a_manifest_that_is_no_manifest_is_refused(pack, content):
     assert "pack.toml" in refusal(pack)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"a = " + b"[" * 30_000, b"a = " + b"{a=" * 20_000, b"size_bytes = " + b"1" * 5_000],
+    ids=["lists", "tables", "digits"],
+)
+def test_a_manifest_that_exhausts_its_reader_is_refused(pack, capsys, content):
+    (pack / "pack.toml").write_bytes(content)
+    assert "pack.toml" in refusal(pack)
+    assert main(["models", "verify", str(pack)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_bytes_that_are_no_model_are_refused_though_their_hash_is_right(tmp_path):
     assert "no model" in refusal(write_pack(tmp_path / "p", embedder=b"these bytes are no model at all " * 8))
 
@@ -129,6 +149,117 @@ def test_a_manifest_that_lies_about_a_tensor_is_refused(pack, old, new, word):
 )
 def test_a_manifest_that_contradicts_itself_is_refused(pack, old, new):
     assert "pack.toml" in refusal(change(pack, old, new))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "0", "0.0", "-0.0"])
+def test_a_picture_that_would_become_nothing_is_refused(pack, number):
+    assert "embedder.input.scale.1" in refusal(change_last(pack, "scale = [1, 1, 1]", f"scale = [1, {number}, 1]"))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_an_offset_that_is_no_number_is_refused(pack, number):
+    assert "embedder.input.offset.2" in refusal(change_last(pack, "offset = [0, 0, 0]", f"offset = [0, 0, {number}]"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "tiny"', 'name = "Tiny_1"', "small letters"),
+        ('version = "1.0"', 'version = "1.0-rc1"', "such as 1.0"),
+        ('licence = "Apache-2.0"', 'licence = "ours, all rights reserved"', "SPDX expression, or LicenseRef-NAME"),
+        ('file = "detector.tflite"', 'file = "models/detector.tflite"', "no path"),
+        ('sha256 = "', 'sha256 = "G', "hexadecimal"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_told_in_words(pack, old, new, words):
+    told = refusal(change(pack, old, new))
+    assert words in told
+    assert "^" not in told
+    assert "Value error" not in told
+
+
+def test_a_refusal_says_how_many_more_faults_there_are(pack, capsys):
+    path = pack / "pack.toml"
+    path.write_text(path.read_text().replace("licence =", "license ="))
+    assert refusal(pack).endswith("; and 5 more")
+    assert main(["models", "verify", str(pack)]) == 2
+    assert capsys.readouterr().err.count("icen") == 10, "verify names them all"
+
+
+@pytest.mark.parametrize("change_of", [lambda c: c[:-1], lambda c: c + b"\0", lambda c: bytes([c[0] ^ 1]) + c[1:]])
+def test_who_changed_a_model_is_told_to_seal_the_pack(pack, capsys, change_of):
+    for name in ("embedder", "antispoof"):
+        path = pack / f"{name}.tflite"
+        path.write_bytes(change_of(path.read_bytes()))
+    assert main(["models", "verify", str(pack)]) == 2
+    assert f"if you changed it yourself, run `python -m models.training.seal {pack}`" in capsys.readouterr().err
+
+
+def test_who_changed_a_manifest_is_told_to_mend_it(pack, capsys):
+    change(pack, 'name = "tiny"', 'name = "tiny')
+    assert main(["models", "verify", str(pack)]) == 2
+    assert "mend the manifest" in capsys.readouterr().err
+
+
+EMBEDDING = '[{ meaning = "embedding", count = 8 }]'
+BONA_FIDE = '[{ meaning = "bona_fide", count = 1 }]'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "meaning", "todo"),
+    [
+        (EMBEDDING, f'{EMBEDDING[:-1]}, {{ meaning = "embedding", count = 4 }}]', "embedding", "name it once"),
+        (
+            EMBEDDING,
+            '[{ meaning = "embedding", count = 4 }, { meaning = "embedding", first = 4, count = 4 }]',
+            "embedding",
+            "name it once",
+        ),
+        (BONA_FIDE, f"{BONA_FIDE[:-1]}, {BONA_FIDE[1:]}", "bona_fide", "name it once"),
+        (EMBEDDING, f'{EMBEDDING[:-1]}, {{ meaning = "score", count = 1 }}]', "score", "leave it out"),
+        (EMBEDDING, '[{ meaning = "openness", count = 3 }]', "openness", "leave it out"),
+        (
+            f"holds = {EMBEDDING} }}",
+            f'holds = {EMBEDDING} }}, {{ tensor = 1, shape = [1, 8], dtype = "float32", holds = {EMBEDDING} }}',
+            "embedding",
+            "keep the one that is meant",
+        ),
+        ("shape = [1, 8]", "shape = [1, 2, 8]", "2 rows", "reshape it"),
+    ],
+)
+def test_an_answer_of_which_only_a_part_would_be_used_is_refused(pack, capsys, old, new, meaning, todo):
+    change(pack, old, new)
+    told = refusal(pack)
+    assert meaning in told
+    assert todo in told
+    assert main(["models", "verify", str(pack)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def split_detector(second_keypoints):
+    """A detector with a tensor for each of two grids: four cells, and two more."""
+    part = """[[detector.outputs]]
+tensor = {}
+shape = [1, {}, 15]
+dtype = "float32"
+holds = [
+  {{{{ meaning = "score", count = 1 }}}},
+  {{{{ meaning = "box", first = 1, count = 4 }}}},
+  {{{{ meaning = "keypoints", first = 5, count = {} }}}},
+]
+"""
+    start, end = MANIFEST.index("[[detector.outputs]]"), MANIFEST.index("[landmarks]")
+    grids = "grids = [{{ stride_px = 32 }}, {{ stride_px = 64 }}]"
+    text = MANIFEST[:start] + part.format(0, 6, 10) + part.format(1, 1, second_keypoints) + MANIFEST[end:]
+    return text.replace("grids = [{{ stride_px = 32 }}]", grids)
+
+
+def test_a_detector_may_answer_in_a_tensor_for_each_grid_of_equal_width(tmp_path):
+    detector = build(64, 96, [Output((1, 6, 15)), Output((1, 1, 15))])
+    Pipeline(Pack.load(write_pack(tmp_path / "even", split_detector(10), detector=detector))).close()
+    folder = write_pack(tmp_path / "odd", split_detector(8), detector=detector)
+    assert "`keypoints` has 8, 10 columns" in refusal(folder)
+    assert main(["models", "verify", str(folder)]) == 2
 
 
 @pytest.mark.parametrize(

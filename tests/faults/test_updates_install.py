@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import UpdateError, UpdateFault
 from edge.evidence.signer import KeyFile
-from edge.updates.install import Outcome
-from edge.updates.shelf import MAX_STARTS
+from edge.updates.install import Outcome, _copy, use_pack
+from edge.updates.overview import lines_of, look
+from edge.updates.shelf import MAX_STARTS, State, begun
+from edge.vision.pack import Pack
 from simulator.carrier.updates import UpdateRepository, now
 from tests.evidence_samples import private_pem
 from tests.support.updating import World, make_world, tiny_pack
@@ -373,6 +375,123 @@ def test_old_packs_and_half_made_ones_leave_the_disk(world: World) -> None:
     kept = {path.name for path in world.shelf.folder.iterdir() if path.is_dir() and len(path.name) == 64}
     assert kept == {world.state.pack, world.state.trial.pack}
     assert not (world.shelf.folder / ".new-cut").exists()
+
+
+@pytest.mark.parametrize("content", [b"a = " + b"[" * 30_000, b"a = " + b"1" * 5_000], ids=["nested", "digits"])
+def test_a_released_manifest_that_exhausts_its_reader_is_remembered_by_the_child(
+    world: World, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    class Careless:
+        @staticmethod
+        def load(folder: Path) -> Pack:
+            """A carrier whose tools would not look at what they sign."""
+            good = Pack.load(folder)
+            (folder / "pack.toml").write_bytes(content)
+            return good
+
+    monkeypatch.setattr("simulator.carrier.updates.Pack", Careless)
+    world.publish(1)
+    child = subprocess.run(world.job.command(world.repository.folder), capture_output=True, check=False, cwd=REPOSITORY)
+    assert (child.returncode, b"Traceback" in child.stderr) == (1, False)
+    assert (world.state.refused.fault, world.state.refused.release) == (UpdateFault.PACK, 1)
+
+
+def chosen(world: World, folder: Path, **options) -> tuple[Pack, Outcome, list[str]]:
+    """What `vouch models use` does, with a self-test that passes."""
+    return use_pack(world.shelf, folder, **{"self_test": lambda _: [], **options})
+
+
+def on_the_shelf(world: World) -> set[str]:
+    return {path.name for path in world.shelf.folder.iterdir() if path.is_dir() and path.name != "policy"}
+
+
+def test_packs_chosen_by_hand_and_half_made_ones_leave_the_disk_too(world: World) -> None:
+    for number in range(1, 4):
+        chosen(world, world.pack(number))
+        assert world.serve() == f"1.{number}"
+    (world.shelf.folder / ".new-cut").mkdir()
+    chosen(world, world.pack(4))
+    assert on_the_shelf(world) == {world.state.pack, world.state.trial.pack}
+
+
+def test_a_full_disk_is_told_with_the_file_that_it_does_not_take(world: World) -> None:
+    with pytest.raises(UpdateError, match=r"^/dev/full: No space") as caught:
+        _copy(world.shelf.built_in / "embedder.tflite", Path("/dev/full"))
+    assert caught.value.fault is UpdateFault.DISK
+
+
+def test_choosing_what_is_in_force_tries_nothing(world: World) -> None:
+    told = chosen(world, world.pack(0), self_test=pytest.fail)
+    assert told[1] is Outcome.IN_FORCE
+    assert world.state == State()
+    chosen(world, world.pack(1))
+    world.serve()
+    before = world.state
+    assert chosen(world, world.pack(1), self_test=pytest.fail)[1] is Outcome.IN_FORCE
+    assert world.state == before
+
+
+def test_choosing_what_is_on_trial_does_not_count_its_starts_anew(world: World) -> None:
+    chosen(world, world.pack(1))
+    world.start()
+    assert chosen(world, world.pack(1), self_test=pytest.fail)[1] is Outcome.NOTHING_NEW
+    assert world.state.trial.starts == 1
+
+
+def test_choosing_what_is_in_force_ends_the_trial_of_another(world: World) -> None:
+    chosen(world, world.pack(1))
+    assert chosen(world, world.pack(0), self_test=pytest.fail)[1] is Outcome.IN_FORCE
+    assert world.start() == "1.0"
+
+
+def test_choosing_what_is_in_force_mends_it_where_it_rotted(world: World) -> None:
+    chosen(world, world.pack(1))
+    world.serve()
+    (world.shelf.path_of(world.state.pack) / "embedder.tflite").write_bytes(b"rot")
+    chosen(world, world.pack(1), self_test=pytest.fail)
+    assert world.start() == "1.1"
+
+
+def test_the_way_back_to_the_built_in_pack_is_a_trial_and_newer_firmware_brings_a_newer_one(world: World) -> None:
+    world.publish(1)
+    world.take()
+    world.serve()
+    assert chosen(world, world.shelf.built_in)[1] is Outcome.ON_TRIAL
+    assert "the firmware's own pack: waits" in "\n".join(lines_of(look(world.job.settings, 0)))
+    assert world.start() == "1.0"
+    world.shelf.change(begun)
+    world.shelf.change(begun)
+    assert world.start() == "1.1", "it did not hold: the former one is back"
+    chosen(world, world.shelf.built_in)
+    assert world.serve() == "1.0"
+    assert (world.state.pack, world.state.trial, world.state.release) == (None, None, 1)
+    assert world.take() is Outcome.NOTHING_NEW
+    tiny_pack(world.shelf.built_in, 9)  # apt upgrade
+    assert world.start() == "1.9"
+
+
+def test_the_built_in_pack_is_recorded_as_such_also_where_a_stick_or_a_release_brought_it(world: World) -> None:
+    chosen(world, world.pack(1))
+    world.serve()
+    chosen(world, world.pack(0))
+    assert world.serve() == "1.0"
+    assert world.state.pack is None
+    world.publish(1)
+    world.take()
+    world.serve()
+    world.publish(0)
+    assert world.take() is Outcome.ON_TRIAL
+    assert world.serve() == "1.0"
+    assert (world.state.pack, world.state.release) == (None, 2)
+
+
+def test_a_record_that_names_the_built_in_pack_by_its_digest_is_set_right(world: World) -> None:
+    """Terminals of firmware 0.1 may have one: there, choosing the pack in force was a trial like any other."""
+    digest = Pack.load(world.shelf.built_in).digest.hex()
+    shutil.copytree(world.shelf.built_in, world.shelf.path_of(digest))
+    world.shelf.change(lambda state: state.model_copy(update={"pack": digest}))
+    assert chosen(world, world.shelf.built_in, self_test=pytest.fail)[1] is Outcome.IN_FORCE
+    assert world.state.pack is None
 
 
 def test_a_stick_that_is_pulled_in_the_middle_changes_nothing(world: World) -> None:

@@ -27,7 +27,8 @@ from edge.terminal.updating import open_vision
 from edge.updates.install import install
 from edge.updates.job import Job
 from edge.updates.selftest import examine, run_checks
-from edge.updates.shelf import MAX_STARTS
+from edge.updates.shelf import MAX_STARTS, State, confirmed, shelf_of
+from edge.vision.pack import Pack
 from models.training.seal import seal
 from simulator.carrier.updates import UpdateRepository, now
 from simulator.observed import Actor
@@ -187,8 +188,8 @@ def test_our_own_pack_passes_the_self_test_and_one_of_constant_answers_fails_it(
 
 
 @pytest.fixture
-def use(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], tuple[int, str]]:
-    def run(folder: Path) -> tuple[int, str]:
+def use(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[[Path | str], tuple[int, str]]:
+    def run(folder: Path | str) -> tuple[int, str]:
         capsys.readouterr()
         code = main(["models", "use", str(folder), "--config", str(place.config)])
         out = capsys.readouterr()
@@ -203,6 +204,43 @@ def test_a_pack_of_ones_own_is_copied_tested_and_taken_at_the_next_start(place, 
     assert (code, "on trial" in said) == (0, True)
     shutil.rmtree(stick)
     assert open_vision(place.settings, 0.0)[0].manifest.version == "3.1"
+
+
+def test_the_command_says_what_is_in_force_and_goes_back_to_the_built_in_pack(place, use, tmp_path) -> None:
+    code, said = use(DEFAULT_PACK)
+    assert (code, "is in force and stays so" in said) == (0, True)
+    assert shelf_of(place.settings).state() == State()
+    use(variant(tmp_path / "stick", "3.1"))
+    shelf_of(place.settings).change(confirmed)
+    assert open_vision(place.settings, 0.0)[0].manifest.version == "3.1"
+    code, said = use("--built-in")
+    assert (code, "is on trial" in said) == (0, True)
+    code, said = use("--built-in")
+    assert (code, "is on trial already" in said) == (0, True)
+    pack, _, updating = open_vision(place.settings, 0.0)
+    assert pack.digest == Pack.load(DEFAULT_PACK).digest
+    assert updating.on_trial
+    assert not updating.wants_restart
+    updating.session_over(good=True)
+    assert shelf_of(place.settings).state().pack is None
+
+
+def test_the_command_looks_at_what_is_in_force_and_on_trial_and_built_in(place, use, tmp_path, capsys) -> None:
+    def looked(step: str) -> str:
+        capsys.readouterr()
+        assert main(["models", step, "--config", str(place.config)]) == 0
+        return capsys.readouterr().out
+
+    assert looked("list").startswith("in force, built in: ")
+    use(variant(tmp_path / "stick", "3.1"))
+    shelf_of(place.settings).change(confirmed)
+    use(variant(tmp_path / "other", "3.2"))
+    for step in ("list", "verify"):
+        told = looked(step)
+        assert told.index("in force: ") < told.index(" 3.1") < told.index("on trial: ") < told.index(" 3.2")
+        assert told.index(" 3.2") < told.index("built in: ") < told.index(f" {OWN}")
+    use("--built-in")
+    assert "on trial, built in: " in looked("list")
 
 
 def test_a_broken_pack_of_ones_own_is_refused_with_everything_that_is_wrong(place, use, tmp_path) -> None:
@@ -238,6 +276,8 @@ def test_a_pack_of_ones_own_that_fails_its_self_test_is_refused(place, use, tmp_
     code, said = use(blind(tmp_path / "blind"))
     assert code == 2
     assert "strangers" in said
+    assert "what to do: take a pack that passes" in said
+    assert "carrier" not in said
     assert open_vision(place.settings, 0.0)[0].manifest.version == OWN
 
 

@@ -162,7 +162,14 @@ def test_a_bench_of_no_rounds_is_refused(capsys, rounds):
 def test_the_pack_that_ships_is_whole(capsys):
     assert main(["models", "verify"]) == 0
     assert main(["models", "list"]) == 0
-    assert "embedder.tflite" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "embedder.tflite" in told.out
+    assert "only the built-in pack is looked at" in told.err, "there is no terminal here"
+
+
+def test_settings_that_are_named_and_not_there_are_no_reason_to_look_at_another_pack(capsys, tmp_path):
+    assert main(["models", "list", "--config", str(tmp_path / "terminal.toml")]) == 2
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_two_people_before_the_camera_are_counted_and_a_far_one_behind_is_not():
@@ -175,3 +182,11 @@ def test_two_people_before_the_camera_are_counted_and_a_far_one_behind_is_not():
     far = near.copy()
     far[20:128, 20:104] = cv2.resize(other[60:420, 180:460], (84, 108), interpolation=cv2.INTER_AREA)
     assert pipeline.process(far, info).face_count == 1
+
+
+def test_who_asks_how_the_bench_s_picture_is_drawn_gets_no_picture():
+    before = (DEFAULT_PACK / "bench.jpg").stat().st_mtime_ns
+    command = [sys.executable, "-m", "models.training.bench_picture", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=DEFAULT_PACK.parent)
+    assert "a rendered person" in told.stdout
+    assert (DEFAULT_PACK / "bench.jpg").stat().st_mtime_ns == before

@@ -34,7 +34,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.state = State()
         self.number = 0
-        self.running: str | None = None
+        self.running: str | None = ""  # none runs yet
         self.proved: set[str | None] = {None}
         self.crashes = 0
         self.floor = 0
@@ -44,6 +44,12 @@ class Life(RuleBasedStateMachine):
         self.number += 1
         trial = Trial(pack=digest(self.number), release=None if by_hand else self.number)
         self.state = self.state.model_copy(update={"trial": trial, "refused": None})
+        self.crashes = 0
+
+    @precondition(lambda self: self.state.pack is not None)
+    @rule()
+    def go_back_to_the_built_in_pack(self) -> None:
+        self.state = self.state.model_copy(update={"trial": Trial(pack=None), "refused": None})
         self.crashes = 0
 
     @rule()
@@ -70,7 +76,7 @@ class Life(RuleBasedStateMachine):
         if self.state.trial.starts:
             self.crashes -= 1
         self.state = given_back(self.state)
-        self.running = None
+        self.running = ""
 
     @precondition(lambda self: self.state.trial is not None)
     @rule(fault=st.sampled_from(UpdateFault), why=st.text(max_size=400))

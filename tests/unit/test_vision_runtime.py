@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from edge.vision.pack import Activation, EmbedderSpec, Meaning
+from edge.vision.pack import Activation, EmbedderSpec, Meaning, OutputSpec, Part
 from edge.vision.runtime import Model, probability
 from tests.tiny_models import Output, build
 
 
-def spec(dtype="float32", colour="rgb", scale=(1.0, 1.0, 1.0), offset=(0.0, 0.0, 0.0), holds=None):
+def spec(dtype="float32", colour="rgb", scale=(1.0, 1.0, 1.0), offset=(0.0, 0.0, 0.0)):
     return EmbedderSpec.model_validate(
         {
             "file": "m.tflite",
@@ -21,7 +21,7 @@ def spec(dtype="float32", colour="rgb", scale=(1.0, 1.0, 1.0), offset=(0.0, 0.0,
                     "tensor": 0,
                     "shape": (1, 3),
                     "dtype": dtype,
-                    "holds": holds or [{"meaning": "embedding", "count": 3}],
+                    "holds": [{"meaning": "embedding", "count": 3}],
                 }
             ],
             "match": [{"fmr_ppm": 1000, "cosine": 0.4}],
@@ -62,7 +62,9 @@ def test_an_int8_model_answers_in_real_values_within_half_a_step():
 
 
 def test_parts_of_a_tensor_come_out_by_meaning():
-    told = spec(holds=[{"meaning": "embedding", "first": 1, "count": 2}, {"meaning": "presence", "count": 1}])
+    holds = (Part(meaning=Meaning.EMBEDDING, first=1, count=2), Part(meaning=Meaning.PRESENCE, count=1))
+    output = OutputSpec(tensor=0, shape=(1, 3), dtype="float32", holds=holds)
+    told = spec().model_copy(update={"outputs": (output,)})
     answer = Model(told, build(8, 8, IDENTITY)).run(plain(10, 20, 30))
     assert answer[Meaning.EMBEDDING].tolist() == [[20, 10]]
     assert answer[Meaning.PRESENCE].tolist() == [[30]]
