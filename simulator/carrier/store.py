@@ -242,6 +242,9 @@ class Store:
             (digest, policy_id, version, message, now),
         )
 
+    def knows_policy(self, digest: bytes) -> bool:
+        return bool(self._rows("SELECT 1 FROM policies WHERE digest=?", (digest,)))
+
     def newest_policy(self) -> bytes | None:
         """The signed message of the policy that was added last."""
         rows = self._rows("SELECT message FROM policies ORDER BY version DESC, rowid DESC LIMIT 1")
@@ -279,7 +282,7 @@ class Store:
             )
             if order
             else None,
-            policy=bool(self._rows("SELECT 1 FROM policies WHERE digest=?", (statement.policy_digest,))),
+            policy=self.knows_policy(statement.policy_digest),
             pack=bool(self._rows("SELECT 1 FROM packs WHERE digest=?", (statement.pack_digest,))),
             highest_ctr=highest[0]["top"] or 0,
             same_ctr=statement.ctr in by_counter,
