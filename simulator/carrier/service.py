@@ -29,7 +29,7 @@ from simulator.carrier import registry
 from simulator.carrier.judgement import Alarm, Finding, Statement, is_trusted, judge
 from simulator.carrier.pki import CarrierPki, load_public_key
 from simulator.carrier.portrait import fit_portrait
-from simulator.carrier.store import SELF_TEST, Order, Store, StoredResult, Terminal
+from simulator.carrier.store import SELF_TEST, Order, Store, StoredResult, Terminal, json_object
 
 Publish = Callable[[str, bytes], None]
 _LOG = logging.getLogger(__name__)
@@ -347,15 +347,10 @@ def _json(value: Any) -> Any:
 def _readable(payload: bytes) -> Mapping[str, Any]:
     """A status message is JSON; anything else is shown as what it is.
 
-    One terminal's status must not take the page from all: what could not be sent on as strict JSON is not readable
-    either. json takes NaN, and halves of UTF-16 pairs, and stops where the nesting is too deep for the caller's stack.
+    One terminal's status must not take the page from all.
     """
     unreadable = {"unreadable": f"{len(payload)} bytes"}
     if len(payload) > _STATUS_LIMIT or payload.count(b"[") + payload.count(b"{") > _STATUS_BRACKETS:
         return unreadable
-    try:
-        status = json.loads(payload)
-        json.dumps(status, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:
-        return unreadable
-    return status if isinstance(status, dict) else unreadable
+    status = json_object(payload)
+    return unreadable if status is None else status
