@@ -68,13 +68,14 @@ class Carrier:
     def learn_policy(self, message: bytes) -> None:
         """Know a policy that our engineer signed and published; EvidenceError where it is not signed by our keys.
 
-        A policy that is known already stays as it is: the signature here may be newer than the published one.
+        One that is known already stays as it is: it was verified then, and its signature here may be newer.
         """
+        if self._store.knows_policy(messages.decode_policy(cose.parse(message).payload).digest):
+            return
         keys = decode_trust(cose.parse(self._pki.trust.read_bytes()).payload).keys
         policy = messages.parse_policy(message, {key_id(key): key for key in keys})
-        if not self._store.knows_policy(policy.digest):
-            self._keep_policy(cose.sign1(cose.parse(message).payload, self._signer, messages.POLICY_AAD))
-            _LOG.info("policy %s version %d is known from now on", policy.id, policy.version)
+        self._keep_policy(cose.sign1(cose.parse(message).payload, self._signer, messages.POLICY_AAD))
+        _LOG.info("policy %s version %d is known from now on", policy.id, policy.version)
 
     def add_pack(self, digest: bytes) -> None:
         """Results measured with this model pack (SHA-256 of its pack.toml) raise no alarm."""
