@@ -23,10 +23,10 @@ from edge.evidence.claims import Mode, order_commitment
 from edge.provisioning import qr
 from edge.provisioning.enrolment import parse_request
 from edge.session.decision import Outcome
-from simulator.carrier.judgement import registration
+from simulator.carrier.judgement import Alarm, Registration, registration
 from simulator.carrier.pki import CarrierPki
 from simulator.carrier.service import Carrier
-from simulator.carrier.store import SELF_TEST, Order, Store, StoredAlarm, StoredResult, Terminal
+from simulator.carrier.store import SELF_TEST, Order, Store, StoredAlarm, StoredResult, Terminal, json_object
 
 _BODY_LIMIT = 12_000_000  # bytes: a portrait in base64
 _PAGE_TYPES = {
@@ -37,7 +37,8 @@ _PAGE_TYPES = {
     "enrol.html": "text/html",
     "enrol.js": "text/javascript",
 }
-_FOR_PRACTICE = {mode.name.lower().replace("_", "-") for mode in (Mode.TRAINING, Mode.SELF_TEST)}
+_FOR_USE = {mode.name.lower().replace("_", "-") for mode in Mode if mode not in (Mode.TRAINING, Mode.SELF_TEST)}
+_OUTCOMES = {outcome.name.lower().replace("_", "-"): outcome for outcome in Outcome}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
@@ -218,7 +219,7 @@ class _Api:
             "retired_at": self._store.retired_at(terminal.id),
             "results": results,
             "self_tests": self_tests,
-            "status": json.loads(terminal.status) if terminal.status else None,
+            "status": _status(terminal.status) if terminal.status else None,
         }
 
     def _order(self, order: Order) -> dict[str, Any]:
@@ -233,7 +234,7 @@ class _Api:
             "issued_at": order.issued_at,
             "expires_at": order.expires_at,
             "state": "answered" if result else unanswered,
-            "outcome": result.claims["outcome"] if result else None,
+            "outcome": result.claims.get("outcome", "unreadable") if result else None,
             "trusted": result.trusted if result else None,
             "registration": _registration(result) if result else None,
         }
@@ -250,9 +251,9 @@ class _Api:
             "bytes": len(result.envelope),
             "signature": "valid",  # nothing else is ever stored
             "trusted": result.trusted,
-            "self_test": result.claims["mode"] == "self-test",
+            "self_test": result.claims.get("mode") == "self-test",
             "registration": _registration(result),
-            "alarms": [alarm.kind.value for alarm in self._store.alarms_about(result.digest)],
+            "alarms": [_kind(alarm) for alarm in self._store.alarms_about(result.digest)],
             "received_at": result.received_at,
             "times": result.times,
             "receipts": result.receipts,
@@ -269,9 +270,23 @@ class _Api:
 
 
 def _registration(result: StoredResult) -> str:
-    """allowed, review or refused. That a result is trusted and a match is not enough: it may be practice."""
-    outcome = Outcome[result.claims["outcome"].upper().replace("-", "_")]
-    return registration(outcome, trusted=result.trusted and result.claims["mode"] not in _FOR_PRACTICE).value
+    """allowed, review or refused. That a result is trusted and a match is not enough: it may be practice.
+
+    What the record does not say, or in words of a later carrier, allows nothing.
+    """
+    outcome = _OUTCOMES.get(result.claims.get("outcome", ""))
+    if outcome is None:
+        return Registration.REFUSED.value
+    return registration(outcome, trusted=result.trusted and result.claims.get("mode") in _FOR_USE).value
+
+
+def _status(text: str) -> dict[str, Any]:
+    status = json_object(text)
+    return {"unreadable": f"{len(text)} characters"} if status is None else status
+
+
+def _kind(alarm: StoredAlarm) -> str:
+    return alarm.kind.value if isinstance(alarm.kind, Alarm) else alarm.kind
 
 
 def _base64(value: object, what: str) -> bytes:
@@ -289,7 +304,7 @@ def _alarm(alarm: StoredAlarm) -> dict[str, Any]:
     return {
         "at": alarm.at,
         "terminal": alarm.terminal,
-        "kind": alarm.kind.value,
+        "kind": _kind(alarm),
         "detail": alarm.detail,
         "digest": alarm.digest.hex() if alarm.digest else None,
         "closed_at": alarm.closed_at,

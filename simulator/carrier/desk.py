@@ -8,8 +8,9 @@ from edge.clock import SystemClock
 from edge.errors import ConfigError, LinkError
 from edge.evidence.signer import KeyFile
 from edge.provisioning import qr
+from simulator.carrier.pki import open_pki
 from simulator.carrier.registry import Answer
-from simulator.carrier.server import CarrierSettings, keys_of, reference_policy
+from simulator.carrier.server import CarrierSettings, reference_policy
 from simulator.carrier.service import Carrier
 from simulator.carrier.store import Store
 
@@ -17,10 +18,11 @@ from simulator.carrier.store import Store
 def enrol(settings: CarrierSettings, message: bytes, *, site: str | None) -> Answer:
     """Answer a request as the serving carrier would; it may be running or not.
 
-    EvidenceError, ProvisioningError; ConfigError where the database cannot be used.
+    EvidenceError; ProvisioningError, also where the keys are not there: a desk makes no new carrier. ConfigError where
+    the database cannot be used.
     """
     clock = SystemClock()
-    pki = keys_of(settings.keys, clock)
+    pki = open_pki(settings.keys)
     store = Store(settings.database)
     try:
         carrier = Carrier(store, pki, KeyFile(pki.signing_key), clock, _no_link)

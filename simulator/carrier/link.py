@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from simulator.carrier.pki import CARRIER_CLIENT
 
 Received = Callable[[str, bytes], None]
 _LOG = logging.getLogger(__name__)
+_SHORT_S = 5.0  # a session that another client of our name takes lives as long as that one's reconnect waits: 1 to 2 s
+_SHORT_IN_A_ROW = 3
 _TOPICS = ("result", "status", "audit", "request")
 
 
@@ -44,6 +47,8 @@ class CarrierLink:
         self._address = address
         self._received: Received | None = None
         self._up = threading.Event()
+        self._up_since_s = 0.0
+        self._short_lives = 0
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=CARRIER_CLIENT, protocol=mqtt.MQTTv311, clean_session=True
         )
@@ -99,12 +104,20 @@ class CarrierLink:
             _LOG.error("the broker denies the carrier its topics")
             return
         _LOG.info("connected to the broker at %s:%d", self._address.host, self._address.port)
+        self._up_since_s = time.monotonic()
         self._up.set()
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self._up.is_set():
             _LOG.warning("connection to the broker lost: %s", reason)
+            self._count_life(time.monotonic() - self._up_since_s)
         self._up.clear()
+
+    def _count_life(self, lived_s: float) -> None:
+        """MQTT 3.1.1 does not say that another client took the session: that it happens again and again does."""
+        self._short_lives = self._short_lives + 1 if lived_s < _SHORT_S else 0
+        if self._short_lives == _SHORT_IN_A_ROW:
+            _LOG.warning("the broker ends each connection at once: does another carrier run with the same keys?")
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:

@@ -78,7 +78,7 @@ class CarrierPki:
 
     @property
     def root_key(self) -> Path:
-        """Signs enrolments and the first key set; a real carrier keeps it away from the network."""
+        """Signs enrolments and key sets; a real carrier keeps it away from the network."""
         return self.folder / "root.key.pem"
 
     @property
@@ -129,16 +129,18 @@ def create_pki(folder: Path, *, now: datetime) -> CarrierPki:
 
 
 def rotate_signing_key(pki: CarrierPki) -> TrustRecord:
-    """A new signing key, and a key set that names it beside the one before, signed by that one.
+    """A new signing key, and a key set that names it beside the one before, signed by the carrier root.
 
-    The key before stays in the set until the next rotation: a terminal that was away still gets what it signed.
+    By the root, because only the newest set is sent, and every terminal must take it: a new one knows nothing but the
+    root, and one that was away through two rotations has no key in force that could have signed it. The key before
+    stays in the set until the next rotation: messages that it signed and that are still on their way are believed.
     """
-    former = KeyFile(pki.signing_key)
+    root, former = KeyFile(pki.root_key), KeyFile(pki.signing_key)
     before = decode_trust(cose.parse(pki.trust.read_bytes()).payload)
     pki.signing_key.rename(pki.folder / f"signing-{former.key_id.hex()}.key.pem")
     key = _new_key(pki.signing_key).public_key()
     record = TrustRecord(before.version + 1, (key, former.public_key), before.grace_days)
-    pki.trust.write_bytes(build_trust(record, former))
+    pki.trust.write_bytes(build_trust(record, root))
     pki.signing_public_key.write_bytes(public_pem(key))
     return record
 

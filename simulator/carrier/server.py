@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +14,10 @@ from pathlib import Path
 import uvicorn
 
 from edge.clock import Clock, SystemClock
-from edge.errors import ConfigError
+from edge.errors import ConfigError, EvidenceError
 from edge.evidence.signer import KeyFile
 from edge.session.decision import ChallengeKind, Policy
+from edge.updates.release import MANIFEST_FILE, POLICY_TARGET
 from simulator.carrier.api import create_app
 from simulator.carrier.link import BrokerAddress, CarrierLink
 from simulator.carrier.pki import CarrierPki, create_pki, open_pki
@@ -22,6 +25,7 @@ from simulator.carrier.service import Carrier
 from simulator.carrier.store import Store
 from simulator.carrier.updates_door import UpdatesDoor
 
+_LOG = logging.getLogger(__name__)
 _HTTP_HOST = "127.0.0.1"
 _PUBLISHED = re.compile(r"/([0-9a-f]{64})\.pack\.toml$")
 _LINK_PATIENCE_S = 5.0
@@ -72,14 +76,14 @@ def serve(settings: CarrierSettings, clock: Clock | None = None) -> None:
     carrier.set_policy(settings.policy or reference_policy())
     for digest in settings.packs:
         carrier.add_pack(digest)
+    updates = updates_door(settings, pki, carrier)  # before the first result comes
     link.start(carrier.received)
     if not link.wait_up(_LINK_PATIENCE_S):
-        logging.getLogger(__name__).warning("no broker at %s:%d yet; trying on", address.host, address.port)
+        _LOG.warning("no broker at %s:%d yet; trying on", address.host, address.port)
     app = create_app(
         carrier, store, pki, clock, link_is_up=lambda: link.is_up, broker=(settings.broker_host, settings.broker_port)
     )
     print(f"carrier page http://{_HTTP_HOST}:{door.getsockname()[1]}/", flush=True)
-    updates = _updates_door(settings, pki, carrier)
     try:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
         server.run(sockets=[door])
@@ -97,19 +101,40 @@ def keys_of(folder: Path, clock: Clock) -> CarrierPki:
     return create_pki(folder, now=datetime.fromtimestamp(clock.utc(), UTC))
 
 
-def _updates_door(settings: CarrierSettings, pki: CarrierPki, carrier: Carrier) -> UpdatesDoor | None:
-    """A pack that the carrier published raises no alarm: its digest is in the name of its manifest."""
+def _learner(updates: Path, carrier: Carrier) -> Callable[[], None]:
+    """What tells the carrier of all that lies in its update repository: results under that raise no alarm.
+
+    A pack's digest is in the name of its manifest; a policy counts where the carrier's keys signed it. Any thread may
+    call; what was seen is not read again.
+    """
+    seen: set[Path] = set()
+    one_at_a_time = threading.Lock()
+
+    def learn() -> None:
+        with one_at_a_time:
+            for path in set(updates.glob(f"targets/pack/*.{MANIFEST_FILE}")) - seen:
+                if found := _PUBLISHED.search(str(path)):
+                    carrier.add_pack(bytes.fromhex(found[1]))
+                seen.add(path)
+            for path in set(updates.glob(f"targets/*.{POLICY_TARGET}")) - seen:
+                try:
+                    carrier.learn_policy(path.read_bytes())
+                except (EvidenceError, OSError) as exc:
+                    _LOG.warning("%s is no policy of this carrier, results under it raise alarms: %s", path, exc)
+                seen.add(path)
+
+    return learn
+
+
+def updates_door(settings: CarrierSettings, pki: CarrierPki, carrier: Carrier) -> UpdatesDoor | None:
+    """The door of the settings' repository, open; None where they name none. ConfigError where it cannot be served."""
     if settings.updates is None:
         return None
-
-    def known(path: str) -> None:
-        if found := _PUBLISHED.search(path):
-            carrier.add_pack(bytes.fromhex(found[1]))
-
-    for manifest in settings.updates.glob("targets/pack/*.pack.toml"):
-        known(str(manifest))
+    learn = _learner(settings.updates, carrier)
+    learn()
     try:
-        door = UpdatesDoor(settings.updates, pki, settings.updates_port, on_file=known)
+        # Whatever a terminal asks for, the carrier knows what is there before the terminal has it.
+        door = UpdatesDoor(settings.updates, pki, settings.updates_port, on_file=lambda _path: learn())
     except OSError as exc:
         raise ConfigError(f"updates cannot be served: {exc}", todo="check --updates and --updates-port") from exc
     # Enrolments bring both to the terminals from now on.

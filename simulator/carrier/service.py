@@ -21,7 +21,7 @@ from edge.evidence import cose, messages, requests
 from edge.evidence.claims import Claims, Fresh, Mode
 from edge.evidence.messages import Challenge, PolicyReference, Receipt, ReceiptStatus
 from edge.evidence.requests import TICKET_ORDER, RequestKind
-from edge.evidence.signer import Signer
+from edge.evidence.signer import Signer, key_id
 from edge.evidence.trust import decode_trust
 from edge.ipc import Down, Up
 from edge.session.decision import Policy
@@ -29,7 +29,7 @@ from simulator.carrier import registry
 from simulator.carrier.judgement import Alarm, Finding, Statement, is_trusted, judge
 from simulator.carrier.pki import CarrierPki, load_public_key
 from simulator.carrier.portrait import fit_portrait
-from simulator.carrier.store import SELF_TEST, Order, Store, StoredResult, Terminal
+from simulator.carrier.store import SELF_TEST, Order, Store, StoredResult, Terminal, json_object
 
 Publish = Callable[[str, bytes], None]
 _LOG = logging.getLogger(__name__)
@@ -53,17 +53,29 @@ class Carrier:
         self._signer = signer
         self._clock = clock
         self._publish = publish
-        self._policy: Policy | None = None
 
     def set_policy(self, policy: Policy) -> None:
-        """Sign the policy, know its digest from now on, and send it to every terminal seen."""
-        message = messages.build_policy(policy, self._signer)
-        self._policy = messages.parse_policy(message, {self._signer.key_id: self._signer.public_key})
-        now = self._clock.utc()
-        self._store.add_policy(self._policy.digest, self._policy.id, self._policy.version, message, now)
-        for terminal in self._store.terminals():
-            if terminal.seen_at is not None:
-                self._send_policy(terminal.id)
+        """Sign the policy and know its digest from now on; a terminal that has an older one gets it at its next word.
+
+        Where a newer one is known, that stays the newest; it is signed anew if a former key signed it, for a terminal
+        believes no key that is two rotations old.
+        """
+        self._keep_policy(messages.build_policy(policy, self._signer))
+        newest = self._store.newest_policy()
+        if newest is not None and cose.parse(newest).protected.get(cose.KID) != self._signer.key_id:
+            self._keep_policy(cose.sign1(cose.parse(newest).payload, self._signer, messages.POLICY_AAD))
+
+    def learn_policy(self, message: bytes) -> None:
+        """Know a policy that our engineer signed and published; EvidenceError where it is not signed by our keys.
+
+        One that is known already stays as it is: it was verified then, and its signature here may be newer.
+        """
+        if self._store.knows_policy(messages.decode_policy(cose.parse(message).payload).digest):
+            return
+        keys = decode_trust(cose.parse(self._pki.trust.read_bytes()).payload).keys
+        policy = messages.parse_policy(message, {key_id(key): key for key in keys})
+        self._keep_policy(cose.sign1(cose.parse(message).payload, self._signer, messages.POLICY_AAD))
+        _LOG.info("policy %s version %d is known from now on", policy.id, policy.version)
 
     def add_pack(self, digest: bytes) -> None:
         """Results measured with this model pack (SHA-256 of its pack.toml) raise no alarm."""
@@ -169,7 +181,8 @@ class Carrier:
             _LOG.warning("%s: a request stays without an answer: %s", terminal.id, exc.message)
 
     def _issue_tickets(self, terminal: Terminal, asked: int) -> None:
-        allowed = self._policy.offline_tickets if self._policy else 0
+        policy = self._policy()
+        allowed = policy.offline_tickets if policy else 0
         room = _TICKETS_LIVING * allowed - self._store.living_tickets(terminal.id, self._clock.utc())
         for _ in range(min(asked, allowed, room)):
             self._issue(terminal, TICKET_ORDER, ticket=True)
@@ -235,12 +248,13 @@ class Carrier:
     def _status(self, terminal: Terminal, payload: bytes) -> None:
         status = _readable(payload)
         self._store.note_seen(terminal.id, self._clock.utc(), json.dumps(status))
-        if self._policy is not None and self._policy.digest.hex() not in json.dumps(status):
-            self._send_policy(terminal.id)
         trust = self._pki.trust.read_bytes()
         version = status.get("trust")
         if isinstance(version, int) and version < decode_trust(cose.parse(trust).payload).version:
-            self._send(terminal.id, Down.COMMAND, trust)
+            self._send(terminal.id, Down.COMMAND, trust)  # before what the keys in it have signed
+        policy = self._policy()
+        if policy is not None and policy.digest.hex() not in json.dumps(status):
+            self._send_policy(terminal.id)
         if status.get("provisioned") is False:
             self._test(terminal.id)
 
@@ -268,6 +282,15 @@ class Carrier:
         except (EvidenceError, ProvisioningError) as exc:
             self._alarm(terminal.id, Alarm.UNREADABLE, exc.message)
 
+    def _keep_policy(self, message: bytes) -> None:
+        policy = messages.decode_policy(cose.parse(message).payload)
+        self._store.add_policy(policy.digest, policy.id, policy.version, message, self._clock.utc())
+
+    def _policy(self) -> Policy | None:
+        """The newest one. Read anew each time: another thread, or the desk's process, may have brought it."""
+        message = self._store.newest_policy()
+        return messages.decode_policy(cose.parse(message).payload) if message is not None else None
+
     def _send_policy(self, terminal_id: str) -> None:
         message = self._store.newest_policy()
         if message is not None:
@@ -280,7 +303,7 @@ class Carrier:
             _LOG.warning("%s: no %s now: %s", terminal_id, topic.value, exc.message)
 
     def _challenge(self, order: Order, terminal: Terminal, portrait: bytes | None, *, self_test: bool) -> Challenge:
-        sealed = None
+        policy, sealed = self._policy(), None
         if portrait is not None:
             key = load_public_key(terminal.portrait_key.encode())
             sealed = messages.seal_portrait(fit_portrait(portrait), key, context=order.nonce)
@@ -294,7 +317,7 @@ class Carrier:
             ttl_s=order.expires_at - order.issued_at,
             fresh=Fresh.TICKET if order.ticket else Fresh.ONLINE,
             portrait=sealed,
-            policy=PolicyReference(self._policy.id, self._policy.version) if self._policy else None,
+            policy=PolicyReference(policy.id, policy.version) if policy else None,
             self_test=self_test,
         )
 
@@ -325,15 +348,10 @@ def _json(value: Any) -> Any:
 def _readable(payload: bytes) -> Mapping[str, Any]:
     """A status message is JSON; anything else is shown as what it is.
 
-    One terminal's status must not take the page from all: what could not be sent on as strict JSON is not readable
-    either. json takes NaN, and halves of UTF-16 pairs, and stops where the nesting is too deep for the caller's stack.
+    One terminal's status must not take the page from all.
     """
     unreadable = {"unreadable": f"{len(payload)} bytes"}
     if len(payload) > _STATUS_LIMIT or payload.count(b"[") + payload.count(b"{") > _STATUS_BRACKETS:
         return unreadable
-    try:
-        status = json.loads(payload)
-        json.dumps(status, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:
-        return unreadable
-    return status if isinstance(status, dict) else unreadable
+    status = json_object(payload)
+    return unreadable if status is None else status

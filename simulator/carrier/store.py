@@ -43,7 +43,16 @@ CREATE TABLE IF NOT EXISTS retirements(terminal TEXT PRIMARY KEY, at INTEGER NOT
 """
 
 SELF_TEST = "self-test"  # reference of an order that asks nobody
-_IS_SELF_TEST = "(json_extract(claims, '$.mode') = 'self-test')"
+_SCHEMA_VERSION = 1  # rises with a change that an older carrier would misread
+_IS_SELF_TEST = "(CASE WHEN json_valid(claims) THEN json_extract(claims, '$.mode') = 'self-test' ELSE 0 END)"
+# By name: a column that a later carrier added is none of ours.
+_TERMINALS = "SELECT id, site, result_key, portrait_key, enrolled_at, seen_at, status FROM terminals"
+_ORDERS = "SELECT id, terminal, reference, nonce, session, issued_at, expires_at, ticket FROM orders"
+_RESULTS = (
+    "SELECT seq, terminal, cti, ctr, digest, previous, nonce, envelope, claims, trusted, received_at, times, receipts"
+    " FROM results"
+)
+_ALARMS = "SELECT seq, at, terminal, kind, detail, digest, closed_at FROM alarms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """A verified result. `claims` are by name, as JSON types."""
+    """A verified result. `claims` are by name, as JSON types; {"unreadable": ...} where the file is damaged there."""
 
     seq: int
     terminal: str
@@ -97,7 +106,7 @@ class StoredAlarm:
     seq: int
     at: int
     terminal: str
-    kind: Alarm
+    kind: Alarm | str  # text: a kind that a later carrier knows
     detail: str
     digest: bytes | None
     closed_at: int | None
@@ -107,26 +116,38 @@ class Store:
     """One database, one connection, one writer at a time; any thread may call."""
 
     def __init__(self, path: Path | str) -> None:
-        """`path`: a file, or ":memory:". ConfigError where it cannot be opened, or is something else."""
+        """`path`: a file, or ":memory:". ConfigError: it cannot be opened, is something else, or of a later carrier."""
         self._lock = threading.RLock()
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as exc:
             raise _unusable(path, exc) from exc
         try:
-            self._prepare()
+            self._prepare(path)
         except sqlite3.Error as exc:
             self._db.close()
             raise _unusable(path, exc) from exc
+        except ConfigError:
+            self._db.close()
+            raise
 
-    def _prepare(self) -> None:
+    def _prepare(self, path: Path | str) -> None:
         """A receipt promises that the result is kept: hence synchronous=FULL."""
+        self._db.text_factory = lambda text: text.decode(errors="replace")  # one damaged row must not hide the others
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > _SCHEMA_VERSION:
+            raise ConfigError(
+                f"{path} was written by a later carrier: its records have version {version}, ours {_SCHEMA_VERSION}",
+                todo="install that carrier again, or name another file",
+            )
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")
         self._db.executescript(_SCHEMA)
         if "ticket" not in {row["name"] for row in self._rows("PRAGMA table_info(orders)")}:
             self._db.execute("ALTER TABLE orders ADD COLUMN ticket INTEGER NOT NULL DEFAULT 0")
+        if version < _SCHEMA_VERSION:
+            self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
 
     def close(self) -> None:
         with self._lock:
@@ -162,11 +183,11 @@ class Store:
         )
 
     def terminal(self, terminal_id: str) -> Terminal | None:
-        rows = self._rows("SELECT * FROM terminals WHERE id=?", (terminal_id,))
+        rows = self._rows(_TERMINALS + " WHERE id=?", (terminal_id,))
         return Terminal(**rows[0]) if rows else None
 
     def terminals(self) -> list[Terminal]:
-        return [Terminal(**row) for row in self._rows("SELECT * FROM terminals ORDER BY enrolled_at, id")]
+        return [Terminal(**row) for row in self._rows(_TERMINALS + " ORDER BY enrolled_at, id")]
 
     def note_seen(self, terminal_id: str, now: int, status: str | None = None) -> None:
         """Remember a sign of life, and the status message where it was one."""
@@ -200,12 +221,12 @@ class Store:
         self._write("DELETE FROM orders WHERE id=?", (order_id,))
 
     def order(self, order_id: str) -> Order | None:
-        rows = self._rows("SELECT * FROM orders WHERE id=?", (order_id,))
+        rows = self._rows(_ORDERS + " WHERE id=?", (order_id,))
         return _order(rows[0]) if rows else None
 
     def orders(self, limit: int = 100) -> list[Order]:
         """The newest first; tickets are no orders."""
-        rows = self._rows("SELECT * FROM orders WHERE ticket=0 ORDER BY rowid DESC LIMIT ?", (limit,))
+        rows = self._rows(_ORDERS + " WHERE ticket=0 ORDER BY rowid DESC LIMIT ?", (limit,))
         return [_order(row) for row in rows]
 
     def references(self, terminal_id: str) -> list[str]:
@@ -230,7 +251,7 @@ class Store:
             return self._db.execute("INSERT OR IGNORE INTO requests VALUES (?)", (request_id,)).rowcount == 1
 
     def order_of(self, nonce: bytes) -> Order | None:
-        rows = self._rows("SELECT * FROM orders WHERE nonce=?", (nonce,))
+        rows = self._rows(_ORDERS + " WHERE nonce=?", (nonce,))
         return _order(rows[0]) if rows else None
 
     # Policies and packs
@@ -241,6 +262,9 @@ class Store:
             "INSERT INTO policies VALUES (?,?,?,?,?) ON CONFLICT(digest) DO UPDATE SET message=excluded.message",
             (digest, policy_id, version, message, now),
         )
+
+    def knows_policy(self, digest: bytes) -> bool:
+        return bool(self._rows("SELECT 1 FROM policies WHERE digest=?", (digest,)))
 
     def newest_policy(self) -> bytes | None:
         """The signed message of the policy that was added last."""
@@ -279,7 +303,7 @@ class Store:
             )
             if order
             else None,
-            policy=bool(self._rows("SELECT 1 FROM policies WHERE digest=?", (statement.policy_digest,))),
+            policy=self.knows_policy(statement.policy_digest),
             pack=bool(self._rows("SELECT 1 FROM packs WHERE digest=?", (statement.pack_digest,))),
             highest_ctr=highest[0]["top"] or 0,
             same_ctr=statement.ctr in by_counter,
@@ -313,17 +337,17 @@ class Store:
         self._write("UPDATE results SET receipts=receipts+1 WHERE digest=?", (digest,))
 
     def result(self, digest: bytes) -> StoredResult | None:
-        found = self._results("SELECT * FROM results WHERE digest=?", (digest,))
+        found = self._results(_RESULTS + " WHERE digest=?", (digest,))
         return found[0] if found else None
 
     def result_for(self, nonce: bytes) -> StoredResult | None:
         """The first answer to a challenge."""
-        found = self._results("SELECT * FROM results WHERE nonce=? ORDER BY seq LIMIT 1", (nonce,))
+        found = self._results(_RESULTS + " WHERE nonce=? ORDER BY seq LIMIT 1", (nonce,))
         return found[0] if found else None
 
     def results(self, limit: int = 100) -> list[StoredResult]:
         """The newest first."""
-        return self._results("SELECT * FROM results ORDER BY seq DESC LIMIT ?", (limit,))
+        return self._results(_RESULTS + " ORDER BY seq DESC LIMIT ?", (limit,))
 
     def count(self, terminal: str) -> tuple[int, int]:
         """(results of sessions, self-tests) that this terminal sent."""
@@ -344,13 +368,13 @@ class Store:
 
     def alarms(self, limit: int = 100) -> list[StoredAlarm]:
         """The newest first."""
-        rows = self._rows("SELECT * FROM alarms ORDER BY seq DESC LIMIT ?", (limit,))
-        return [StoredAlarm(**{**row, "kind": Alarm(row["kind"])}) for row in rows]
+        rows = self._rows(_ALARMS + " ORDER BY seq DESC LIMIT ?", (limit,))
+        return [_alarm(row) for row in rows]
 
     def alarms_about(self, digest: bytes) -> list[StoredAlarm]:
         """The alarms that one result raised."""
-        rows = self._rows("SELECT * FROM alarms WHERE digest=? ORDER BY seq", (digest,))
-        return [StoredAlarm(**{**row, "kind": Alarm(row["kind"])}) for row in rows]
+        rows = self._rows(_ALARMS + " WHERE digest=? ORDER BY seq", (digest,))
+        return [_alarm(row) for row in rows]
 
     def _close_gaps(self, terminal: str, now: int) -> None:
         if not self._rows(
@@ -370,8 +394,7 @@ class Store:
     def _results(self, query: str, parameters: tuple[Any, ...]) -> list[StoredResult]:
         rows = self._rows(query, parameters)
         return [
-            StoredResult(**{**row, "claims": json.loads(row["claims"]), "trusted": bool(row["trusted"])})
-            for row in rows
+            StoredResult(**{**row, "claims": _claims(row["claims"]), "trusted": bool(row["trusted"])}) for row in rows
         ]
 
     def _rows(self, query: str, parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
@@ -383,6 +406,33 @@ class Store:
     def _write(self, query: str, parameters: tuple[Any, ...]) -> None:
         with self._lock:
             self._db.execute(query, parameters)
+
+
+def json_object(text: bytes | str) -> dict[str, Any] | None:
+    """The object that this is; None where it is none, or could not be sent on as strict JSON.
+
+    json takes NaN, and halves of UTF-16 pairs, and stops where the nesting is too deep for the caller's stack.
+    """
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _claims(text: str) -> dict[str, Any]:
+    claims = json_object(text)
+    if claims is None or not all(isinstance(claims.get(name), str) for name in ("outcome", "mode")):
+        return {"unreadable": f"{len(text)} characters"}
+    return claims
+
+
+def _alarm(row: dict[str, Any]) -> StoredAlarm:
+    try:
+        return StoredAlarm(**{**row, "kind": Alarm(row["kind"])})
+    except ValueError:
+        return StoredAlarm(**row)
 
 
 def _order(row: dict[str, Any]) -> Order:

@@ -70,7 +70,7 @@ class _Files(http.server.SimpleHTTPRequestHandler):
         super().__init__(*rest, **more)
 
     def send_head(self) -> Any:
-        """As the base class; what the carrier has published it knows from now on."""
+        """As the base class; whoever keeps the repository hears of it first."""
         self._on_file(self.path)
         return super().send_head()
 

@@ -75,3 +75,32 @@ def test_a_technician_reads_compares_and_carries(carrier: str, tmp_path: Path) -
         assert complaints == []
     installation.install(box, base64.b64decode(bundle), code=code)
     assert standing.inspect(box, 0).stage is Stage.UNPROVISIONED
+
+
+@pytest.mark.timeout(240)
+def test_a_second_terminal_is_answered_on_the_same_page_and_only_its_codes_are_shown(
+    carrier: str, tmp_path: Path
+) -> None:
+    boxes = [tmp_path / name / "stick" for name in ("one", "two")]
+    for box in boxes:
+        identity.create(box, site=f"Shop {box.parent.name}", root=tmp_path / "keys" / "root.pem")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        made = []
+        page.on("response", lambda answer: made.append(answer.json()) if "enrolments" in answer.url else None)
+        page.goto(f"{carrier}/enrol.html")
+        for box in boxes:
+            page.set_input_files("#file", box / "request.cose")
+            page.wait_for_function(
+                "site => document.getElementById('site').value === site", arg=f"Shop {box.parent.name}"
+            )
+            page.click("#answer")
+            page.wait_for_selector("#step-carry:not([hidden])")
+            assert page.is_disabled("#answer"), "once for each request"
+        first, second = made
+        assert page.inner_text("#code") == second["code"]
+        assert len(first["pictures"]) > 1
+        for _ in range(12):
+            assert page.get_attribute("#picture", "src") in second["pictures"]
+            page.wait_for_timeout(150)

@@ -30,9 +30,9 @@ class SetClock:
 class House:
     """A carrier, its outbox, and terminals that answer."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, clock=None):
         self.folder = folder
-        self.clock = SetClock()
+        self.clock = clock or SetClock()
         self.pki = create_pki(folder / "pki", now=datetime.fromtimestamp(self.clock.now, UTC))
         self.store = Store(folder / "carrier.sqlite")
         self.sent = []

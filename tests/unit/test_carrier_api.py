@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 
 import httpx
 import pytest
@@ -94,3 +95,38 @@ def test_the_page_hears_of_what_another_process_wrote(house, http):
     news = http.get("/api/overview", params={"version": version})
     assert [terminal["site"] for terminal in news.json()["terminals"]] == ["shop b"]
     assert http.get("/api/overview", params={"version": news.json()["version"]}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "INSERT INTO alarms(at, terminal, kind, detail) VALUES (1, 'f', 'a later kind', 'what it means')",
+        "UPDATE terminals SET status='no json'",
+        """UPDATE terminals SET status='{"a":NaN}'""",
+        "UPDATE terminals SET status='[1]'",
+        "UPDATE terminals SET status=CAST(x'ff' AS TEXT)",
+        "UPDATE results SET claims='{'",
+        "UPDATE results SET claims='{}'",
+        "UPDATE results SET claims='[]'",
+        "UPDATE results SET claims=CAST(x'ff' AS TEXT)",
+        """UPDATE results SET claims=json_set(claims, '$.outcome', 'a later outcome')""",
+        """UPDATE results SET claims=json_set(claims, '$.mode', 'a later mode')""",
+        """UPDATE results SET claims=json_remove(claims, '$.outcome')""",
+    ],
+)
+def test_a_record_that_cannot_be_read_takes_nothing_else_from_the_page_and_allows_nothing(house, http, damage):
+    terminal = house.terminal()
+    challenge = house.order(terminal)
+    house.carrier.received(f"fv1/up/{terminal.id}/status", b'{"state": "idle"}')
+    house.deliver(terminal, terminal.answer(challenge, mode=Mode.PRODUCTION))
+    with contextlib.closing(sqlite3.connect(house.folder / "carrier.sqlite")) as db, db:
+        db.execute(damage)
+    for path in ("/api/terminals", "/api/orders", "/api/results", "/api/alarms"):
+        assert http.get(path).status_code == 200
+    seen = http.get("/api/overview").json()
+    assert [len(seen[what]) for what in ("terminals", "orders", "results")] == [1, 1, 1]
+    allowed = "results" not in damage
+    assert (seen["results"][0]["registration"] == "allowed") is allowed
+    assert (seen["orders"][0]["registration"] == "allowed") is allowed
+    if "alarms" in damage:
+        assert seen["alarms"][0]["kind"] == "a later kind"

@@ -10,8 +10,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edge.config import load
 from edge.errors import ProvisioningError
-from simulator.carrier.pki import CARRIER_CLIENT, create_pki, issue_terminal_certificate, open_pki
+from edge.evidence.signer import key_id
+from edge.evidence.trust import Trust
+from edge.provisioning import identity, installation
+from simulator.carrier.pki import (
+    CARRIER_CLIENT,
+    create_pki,
+    issue_terminal_certificate,
+    load_public_key,
+    open_pki,
+    rotate_signing_key,
+)
+from tests.support.enrolment import CODE, signed_bundle
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TERMINAL = "0123456789abcdef" * 2
@@ -88,3 +100,44 @@ def test_a_request_with_another_curve_or_no_request_at_all_is_refused(tmp_path):
     for wrong in (request(TERMINAL, ec.generate_private_key(ec.SECP384R1())), b"", b"-----BEGIN", pki.ca.read_bytes()):
         with pytest.raises(ProvisioningError):
             issue_terminal_certificate(pki, wrong, TERMINAL, now=NOW)
+
+
+def enrolled(pki, folder, asked=None) -> Trust:
+    """Whom the terminal in this folder believes after it has installed the carrier's answer to its request."""
+    asked = asked or identity.create(folder, site="shop", root=pki.root)
+    known = load(installation.install(folder, signed_bundle(pki, asked.request), code=CODE)).keys
+    return Trust.open(known.carrier_keys, root=known.carrier_root, path=folder / "trust.cbor")
+
+
+def signing_kid(pki) -> bytes:
+    return key_id(load_public_key(pki.signing_public_key.read_bytes()))
+
+
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_a_new_terminal_can_be_enrolled_after_a_rotation(tmp_path, rotations):
+    pki = create_pki(tmp_path / "keys", now=NOW)
+    for _ in range(rotations):
+        rotate_signing_key(pki)
+    trust = enrolled(pki, tmp_path / "box")
+    assert trust.version == rotations + 1
+    assert signing_kid(pki) in trust
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 5])
+def test_a_terminal_that_was_away_takes_the_newest_key_set_after_any_number_of_rotations(tmp_path, rotations):
+    pki = create_pki(tmp_path / "keys", now=NOW)
+    trust = enrolled(pki, tmp_path / "box")
+    for _ in range(rotations):
+        former = signing_kid(pki)
+        rotate_signing_key(pki)
+    assert trust.accept(pki.trust.read_bytes()).version == rotations + 1
+    assert set(trust) == {signing_kid(pki), former}
+
+
+def test_a_terminal_that_was_away_is_renewed_by_bundle_after_two_rotations(tmp_path):
+    pki = create_pki(tmp_path / "keys", now=NOW)
+    enrolled(pki, tmp_path / "box")
+    rotate_signing_key(pki)
+    rotate_signing_key(pki)
+    asked = identity.ask(tmp_path / "box", site="shop")
+    assert signing_kid(pki) in enrolled(pki, tmp_path / "box", asked)

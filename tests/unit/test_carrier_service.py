@@ -399,6 +399,30 @@ def test_a_file_of_the_carrier_before_tickets_is_read_on(house, tmp_path):
         assert [(order.reference, order.ticket) for order in store.orders()] == [("A-1", False)]
 
 
+def test_columns_that_a_later_carrier_added_are_passed_over(house):
+    terminal = house.terminal()
+    house.deliver(terminal, terminal.answer(house.order(terminal), counter=2))
+    house.store.close()
+    path = house.folder / "carrier.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for table in ("terminals", "orders", "results", "alarms"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT")
+    house.store = Store(path)
+    assert [one.id for one in house.store.terminals()] == [terminal.id]
+    assert [len(found) for found in (house.store.orders(), house.store.results())] == [1, 1]
+    assert Alarm.GAP in house.alarms
+
+
+def test_a_file_of_a_later_carrier_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "later.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE terminals(id); PRAGMA user_version=99")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="later carrier"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["nowhere/x.sqlite", "folder", "junk"])
 def test_a_place_that_can_hold_no_records_is_named_with_what_to_do(tmp_path, name):
     (tmp_path / "folder").mkdir()

@@ -5,6 +5,7 @@ const TURN_MS = 600; // each code: a terminal's camera looks at it several times
 const SCAN_MS = 150;
 const byId = (id) => document.getElementById(id);
 let request = "";
+let turning = 0; // the timer that shows the codes in turns
 
 async function ask(path, body) {
   const answer = await fetch(path, {
@@ -21,7 +22,10 @@ function tell(error) {
 }
 
 function compare(asked) {
+  clearInterval(turning); // of the terminal before
   request = asked.request;
+  byId("answer").disabled = false;
+  byId("progress").textContent = "";
   byId("fingerprint").textContent = asked.fingerprint;
   byId("site").value = asked.site || "";
   const store = asked.key_store === "token" ? "in a security chip" : "in a file: less safe, and every result says so";
@@ -48,6 +52,7 @@ async function openFile(event) {
     const bytes = new Uint8Array(await event.target.files[0].arrayBuffer());
     compare(await ask("/api/requests", { request: base64(bytes) }));
   } catch (error) { tell(error); }
+  event.target.value = ""; // the next terminal's file may have the same name
 }
 
 async function scan() {
@@ -96,7 +101,7 @@ async function answer() {
       turn = (turn + 1) % made.pictures.length;
     };
     show();
-    if (made.pictures.length > 1) setInterval(show, TURN_MS);
+    if (made.pictures.length > 1) turning = setInterval(show, TURN_MS);
   } catch (error) {
     byId("answer").disabled = false;
     tell(error);

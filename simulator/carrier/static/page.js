@@ -41,6 +41,7 @@ function claimText(value) {
 }
 
 function challengeText(records) {
+  if (!Array.isArray(records)) return "unreadable";
   return records.map((record) => `${record.kind} ${record.ok ? "done" : "failed"}`).join(", ") || "none";
 }
 
@@ -52,16 +53,20 @@ function resultCard(result) {
   const claims = result.claims;
   const card = element("article", "card");
   card.append(element("div", "head",
-    result.self_test ? badge("self-test", "odd") : outcomeBadge(claims.outcome),
+    result.self_test ? badge("self-test", "odd") : outcomeBadge(claims.outcome || "unreadable"),
     element("strong", "", result.self_test ? "a technician's trial of the road" : orderText(result)),
     soft("signature valid"), result.self_test ? "" : registrationBadge(result.registration),
     element("span", "soft end", `counter ${result.counter} · ${time(result.received_at)}`)));
+  if (claims.unreadable) card.append(element("p", "", "The record of these claims is damaged; the signed envelope is kept."));
   const came = result.times === 1 ? "once" : `${result.times} times`;
-  card.append(facts([
+  const measured = [
     ["liveness", `${claims.pad}, band ${claims.pad_band} of 7`],
     ["comparison", claims.match === "not-run" ? "not run" : `${claims.match}, band ${claims.match_band} of 7`],
     ["challenges", challengeText(claims.challenges)],
     ["reasons", claimText(claims.reasons)],
+  ];
+  card.append(facts([
+    ...(claims.unreadable ? [] : measured),
     ["receipt", `${result.receipts} sent · result came ${came} · ${result.bytes} bytes`],
   ]));
   if (result.alarms.length) card.append(element("p", "", ...result.alarms.map((kind) => badge(kind, "odd"))));
@@ -126,10 +131,13 @@ async function refresh() {
       fill("alarms", state.alarms, alarmCard, "No alarm.");
       const broker = `${state.broker.host}:${state.broker.port}`;
       showLink(state.broker.up ? `broker ${broker}` : `no broker at ${broker}`, state.broker.up ? "good" : "bad");
+    } else if (answer.status !== 204) { // 204: nothing new
+      version = "";
+      showLink(`the carrier has an error (${answer.status}): what you see is old`, "bad");
     }
   } catch {
     version = "";
-    showLink("the carrier does not answer", "bad");
+    showLink("the carrier does not answer: what you see is old", "bad");
   }
   setTimeout(refresh, POLL_MS);
 }
