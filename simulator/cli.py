@@ -94,7 +94,9 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_carrier_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keys", type=Path, help="folder of the carrier's keys; made where it is empty")
+    parser.add_argument(
+        "--keys", type=Path, help="folder of the carrier's keys; where it is empty, `vouch-sim carrier` makes them"
+    )
     parser.add_argument("--db", type=Path, help="SQLite file of its records")
     parser.add_argument("--broker", default="127.0.0.1:8883", metavar="HOST:PORT", help="default %(default)s")
 
