@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,9 +133,7 @@ def resume(folder: Path) -> bool:
             if not forced:
                 raise
     kept = {os.path.realpath(token.pin_file)} if token is not None else set()
-    for file in _doomed(folder, state_dir):
-        if os.path.realpath(file) not in kept:  # Path.resolve raises where links lead in a circle
-            keys.destroy_file(file)
+    _destroy(folder, state_dir, kept)
     durable.remove(path)
     return True
 
@@ -170,15 +169,18 @@ def _last_word(ahead: Prospect, clock: Clock, *, force: bool) -> bytes | None:
         return None
 
 
-def _doomed(folder: Path, state_dir: Path | None) -> Iterator[Path]:
+def _destroy(folder: Path, state_dir: Path | None, kept: set[str]) -> None:
     """Keys first: what remains after a cut is then of no use to anybody."""
-    for room in ("terminal", "uplink", "carrier", "updates"):
-        yield from sorted(path for path in (folder / room).glob("*") if path.is_file() or path.is_symlink())
+    passed = [
+        keys.destroy_below(folder / room, "*", kept=kept, folders=False)
+        for room in ("terminal", "uplink", "carrier", "updates")
+    ]
     if state_dir is not None:
-        for pattern in _STATE:
-            yield from sorted(state_dir.glob(pattern))
+        passed += [keys.destroy_below(state_dir, pattern, kept=kept, folders=True) for pattern in _STATE]
     for name in (redo.LIST, identity.REQUEST, identity.SETTINGS, identity.IDENTITY):
-        yield folder / name
+        keys.destroy_file(folder / name)
+    for path in sorted({path for path in passed if path is not None}):
+        print(f"{path} is a link or a file, no folder: what it may lead to was left alone", file=sys.stderr)
 
 
 def _answers(path: Path) -> bool:

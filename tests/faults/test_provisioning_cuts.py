@@ -203,6 +203,33 @@ def test_a_reset_destroys_the_links_in_a_room_and_nothing_that_they_lead_to(enro
     assert set(files(enrolled)) == {"root.pem"}
 
 
+def ended(folder: Path, out: Path) -> reset.Outcome:
+    return reset.reset(folder, out=out, force=True, clock=SystemClock(), send=lambda *_: "no link to anybody")
+
+
+@pytest.mark.parametrize("linked", ["packs", "packs/trust"])
+def test_a_reset_follows_no_linked_folder_out_of_the_state_folder(enrolled, tmp_path: Path, capsys, linked) -> None:
+    victim = tmp_path / "victim"
+    kept = victim / Path("packs/trust/a.json").relative_to(linked)
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"root's own")
+    link = enrolled / "state" / linked
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim)
+    ended(enrolled, tmp_path / "last.cose")
+    assert kept.read_bytes() == b"root's own"
+    assert f"{link} is a link" in capsys.readouterr().err
+    assert standing.inspect(enrolled, 0).stage is Stage.BLANK
+
+
+def test_a_reset_empties_the_folders_of_the_state_that_are_ones(enrolled, tmp_path: Path) -> None:
+    for name in ("packs/state.json", "packs/policy/1.cose", "packs/trust/a.json", "packs/trust/root_history/1.json"):
+        (enrolled / "state" / name).parent.mkdir(parents=True, exist_ok=True)
+        (enrolled / "state" / name).write_bytes(b"ours")
+    ended(enrolled, tmp_path / "last.cose")
+    assert set(files(enrolled)) == {"root.pem"}
+
+
 def test_a_reset_asks_refuses_while_results_wait_and_can_be_forced(enrolled, tmp_path: Path) -> None:
     settings = load(enrolled / "terminal.toml")
     with Journal.open(settings.journal_path, max_rows=100) as journal:
