@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from edge.config import KeySettings
 from edge.errors import SignerError, StorageError
 from edge.evidence.signer import Pkcs11Signer, Signer, Token, open_signer
+
+_PIECE = 2**16
+_OVERWRITTEN_MAX = 2**24
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -57,8 +62,9 @@ def opened(settings: KeySettings) -> Iterator[Signer]:
 
 
 def destroy_file(path: Path) -> None:
-    """Overwrite, then unlink; nothing where there is no file. StorageError where that cannot be.
+    """Overwrite, 16 MiB at most, then unlink; nothing where there is no file. StorageError where that cannot be.
 
+    A folder in its place goes with all that is in it: it is none of ours, and would stand in the way for ever.
     A link is unlinked alone: the uplink, whose folder is emptied as well, could name any file of root's by one.
     Flash may keep the old bytes elsewhere: a token is what keeps a key from being found on a card.
     """
@@ -126,22 +132,44 @@ def _is_folder(path: Path, folder: int) -> bool:
 def _destroy(path: Path, folder: int) -> None:
     """`folder`: the open one that the last name of `path` is in."""
     try:
-        if stat.S_ISREG(os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode):
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISREG(mode):
             flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(path.name, flags, dir_fd=folder)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(os.fstat(descriptor).st_size))
-                file.flush()
-                os.fsync(descriptor)
+            try:
+                _overwrite(descriptor)
+            finally:
+                os.close(descriptor)
     except FileNotFoundError:
         return
     except OSError as exc:
         raise StorageError(f"{path} cannot be overwritten: {exc.strerror}", todo="check the disk") from exc
     try:
-        os.unlink(path.name, dir_fd=folder)
+        if stat.S_ISDIR(mode):
+            shutil.rmtree(path.name, dir_fd=folder)
+        else:
+            os.unlink(path.name, dir_fd=folder)
         os.fsync(folder)
     except OSError as exc:
         raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
+    except RecursionError as exc:
+        raise StorageError(f"{path} is a folder too deep to be removed", todo=f"rm -r {path}, then go on") from exc
+
+
+def _overwrite(descriptor: int) -> None:
+    """A plain file's first 16 MiB, as far as there is anything: a file of holes may say any size. OSError."""
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        return
+    there = max(state.st_blocks * 512, _PIECE)  # a file system may keep a small file without a block of its own
+    left = min(state.st_size, there, _OVERWRITTEN_MAX)
+    try:
+        while left > 0:
+            left -= os.write(descriptor, os.urandom(min(left, _PIECE)))
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:  # no room to fill a hole: what goes on is the removal
+            raise
 
 
 def token_of(settings: KeySettings) -> Token | None:

@@ -222,6 +222,19 @@ def test_a_reset_follows_no_linked_folder_out_of_the_state_folder(enrolled, tmp_
     assert standing.inspect(enrolled, 0).stage is Stage.BLANK
 
 
+@pytest.mark.timeout(120)
+def test_a_reset_ends_whatever_lies_in_the_place_of_its_files(enrolled, tmp_path: Path) -> None:
+    (enrolled / "state" / "journal.sqlite").mkdir()
+    (enrolled / "state" / "trust.cbor").mkdir()
+    for name in ("uplink/zz", "state/accepted.cose"):
+        (enrolled / name).touch()
+        os.truncate(enrolled / name, 200 * 2**30)
+    os.mkfifo(enrolled / "uplink" / "pipe")
+    ended(enrolled, tmp_path / "last.cose")
+    assert set(files(enrolled)) == {"root.pem"}
+    assert list((enrolled / "state").iterdir()) == list((enrolled / "uplink").iterdir()) == []
+
+
 def test_a_reset_empties_the_folders_of_the_state_that_are_ones(enrolled, tmp_path: Path) -> None:
     for name in ("packs/state.json", "packs/policy/1.cose", "packs/trust/a.json", "packs/trust/root_history/1.json"):
         (enrolled / "state" / name).parent.mkdir(parents=True, exist_ok=True)

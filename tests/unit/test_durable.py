@@ -79,6 +79,23 @@ def test_a_destroyed_file_is_overwritten_before_it_goes(room: Path) -> None:
 
 
 @pytest.mark.timeout(20)
+def test_a_file_of_holes_is_destroyed_whatever_size_it_says(room: Path) -> None:
+    with (room / "zz").open("wb") as file:
+        file.truncate(200 * 2**30)
+    destroy_file(room / "zz")
+    assert list(room.iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_destroyed_and_nothing_that_it_leads_to(room: Path) -> None:
+    (room / "journal.sqlite" / "deeper").mkdir(parents=True)
+    (room / "journal.sqlite" / "up").symlink_to("../..")
+    (room / "journal.sqlite" / "root").symlink_to("../../root.pem")
+    destroy_file(room / "journal.sqlite")
+    assert untouched(room)
+    assert list(room.iterdir()) == []
+
+
+@pytest.mark.timeout(20)
 def test_of_what_is_no_plain_file_the_name_alone_is_destroyed(room: Path) -> None:
     (room / "tls.key").symlink_to("../root.pem")
     os.mkfifo(room / "pipe")
