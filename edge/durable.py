@@ -58,16 +58,26 @@ def remove(path: Path) -> None:
         raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path, *, linked: bool = False) -> BinaryIO:
     """To read where somebody else may have put anything: no link is followed, no pipe waited for. Limit what you read.
 
-    OSError where it cannot be opened, or is no plain file.
+    `linked`: the path may be a link to a plain file. OSError where it cannot be opened, or is no plain file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    follow = 0 if linked else os.O_NOFOLLOW
+    descriptor = os.open(path, os.O_RDONLY | follow | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no plain file", str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def read_plain(path: Path, limit: int = 2**16, *, linked: bool = False) -> bytes:
+    """All of a file that is opened as by `open_plain`. OSError also where there are more than `limit` bytes."""
+    with open_plain(path, linked=linked) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
+    return data
 
 
 def make_folder(folder: Path) -> None:

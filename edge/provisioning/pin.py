@@ -97,7 +97,7 @@ class PinGate:
 
     def _kept(self) -> dict[str, Any] | None:
         try:
-            kept = json.loads(self._pin.read_bytes())
+            kept = json.loads(durable.read_plain(self._pin))
             return kept if kept["v"] == 1 else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -105,7 +105,7 @@ class PinGate:
     def _wrong(self) -> int:
         """Wrong attempts so far. A file that cannot be read was damaged: as many as make the longest wait."""
         try:
-            return max(0, int(json.loads(self._attempts.read_bytes())["wrong"]))
+            return max(0, int(json.loads(durable.read_plain(self._attempts))["wrong"]))
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, KeyError, TypeError):

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-from edge import config
+from edge import config, durable
 from edge.config import Settings
 from edge.errors import ConfigError, EvidenceError, ProvisioningError
 from edge.evidence import cose
 from edge.evidence.messages import CarrierKeys
 from edge.evidence.trust import INSTALLED, decode_trust
+from edge.papers import CERTIFICATES_MAX
 from edge.provisioning import identity, redo, reset
 
 _DAY_S = 86400.0
@@ -78,7 +79,7 @@ def inspect(folder: Path, now: float) -> State:
 def certificate_state(path: Path, now: float) -> tuple[CertificateState, ...]:
     """Every certificate of a PEM file. ProvisioningError where it is none."""
     try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
+        found = x509.load_pem_x509_certificates(durable.read_plain(path, CERTIFICATES_MAX, linked=True))
     except (OSError, ValueError) as exc:
         raise ProvisioningError(f"{path} holds no certificate", todo="renew it: vouch renew") from exc
     return tuple(_state_of(certificate, now) for certificate in found)
@@ -100,7 +101,7 @@ def _enrolled(settings: Settings, known: State, now: float) -> State:
     installed = settings.keys.carrier_keys / INSTALLED
     if installed.exists():
         try:
-            record = decode_trust(cose.parse(installed.read_bytes()).payload)
+            record = decode_trust(cose.parse(durable.read_plain(installed, linked=True)).payload)
         except (OSError, EvidenceError) as exc:
             raise ConfigError(f"{installed} is damaged: {exc}", todo="install a new bundle: vouch renew") from exc
         version, grace = record.version, record.grace_days

@@ -128,3 +128,20 @@ def test_only_a_plain_file_is_opened_and_nothing_is_waited_for(room: Path, kind:
 def test_a_plain_file_is_read(room: Path) -> None:
     with durable.open_plain(room.parent / "root.pem") as file:
         assert file.read(3) == b"roo"
+
+
+@pytest.mark.timeout(20)
+def test_a_link_is_read_where_links_are_welcome_and_only_to_a_plain_file(room: Path) -> None:
+    (room / "linked").symlink_to("../root.pem")
+    (room / "endless").symlink_to("/dev/zero")
+    assert durable.read_plain(room / "linked", linked=True) == b"root"
+    with pytest.raises(OSError, match="linked"):
+        durable.read_plain(room / "linked")
+    with pytest.raises(OSError, match="no plain file"):
+        durable.read_plain(room / "endless", linked=True)
+
+
+def test_a_file_of_more_bytes_than_expected_is_not_read_in_part(room: Path) -> None:
+    assert durable.read_plain(room.parent / "root.pem", 4) == b"root"
+    with pytest.raises(OSError, match="more than 3 bytes"):
+        durable.read_plain(room.parent / "root.pem", 3)

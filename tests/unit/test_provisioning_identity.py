@@ -1,5 +1,6 @@
 """Enrolment: keys stay, requests leave, and only the answer to this very request, with its code, is installed."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -264,6 +265,16 @@ def test_after_the_grace_a_renewal_needs_a_code(tmp_path, pki):
     with pytest.raises(ProvisioningError, match="code is missing"):
         installation.install(tmp_path, signed_bundle(pki, asked.request))
     assert installation.install(tmp_path, signed_bundle(pki, asked.request), code=CODE).exists()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_the_certificate_proves_no_grace_and_is_not_waited_for(tmp_path, pki):
+    enrolled(tmp_path, pki, timedelta(0))
+    asked = identity.ask(tmp_path)
+    (tmp_path / "uplink/tls.crt").unlink()
+    os.mkfifo(tmp_path / "uplink/tls.crt")
+    with pytest.raises(ProvisioningError, match="grace is over"):
+        installation.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
 
 
 def test_a_renewal_brings_a_newer_key_set_and_forgets_the_keys_that_are_out(tmp_path, pki):
