@@ -291,6 +291,44 @@ def test_a_damaged_mark_of_a_reset_is_removed_by_hand_and_the_reset_begun_again(
     assert set(files(enrolled)) == {"root.pem"}
 
 
+def test_a_reset_that_cannot_be_marked_has_told_the_carrier_nothing(enrolled, tmp_path: Path, monkeypatch) -> None:
+    told = []
+    real = reset.durable.write
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if path.parent == enrolled:
+            raise StorageError(f"{path} cannot be made: the disk is full")
+        real(path, data, mode)
+
+    monkeypatch.setattr(reset.durable, "write", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        reset.reset(
+            enrolled,
+            out=tmp_path / "last.cose",
+            force=True,
+            clock=SystemClock(),
+            send=lambda *_: told.append("retired"),
+        )
+    assert (told, (tmp_path / "last.cose").exists()) == ([], False)
+
+
+def test_a_reset_whose_record_cannot_be_exported_leaves_no_draft_of_a_mark(enrolled, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"")
+    before = settled(enrolled).keys()
+    with pytest.raises(StorageError):
+        ended(enrolled, tmp_path / "taken" / "last.cose")
+    assert {name for name in settled(enrolled) if not name.startswith("state/journal")} == before
+
+
+def test_a_reset_that_is_begun_again_keeps_the_record_that_was_exported_before(enrolled, tmp_path: Path) -> None:
+    (tmp_path / "last.cose").write_bytes(b"an earlier try's")
+    key = load_private_key(enrolled / "terminal/result.key").public_key()
+    done = ended(enrolled, tmp_path / "last.cose")
+    assert (tmp_path / "last.cose").read_bytes() == b"an earlier try's"
+    assert done.record == tmp_path / "last-2.cose"
+    assert retirement.open_retired(done.record.read_bytes(), key).forced
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 256 KiB."""
