@@ -39,6 +39,7 @@ class CertificateState:
     not_before: datetime  # UTC
     not_after: datetime  # UTC
     days_left: float  # below 0: expired
+    is_yet_to_begin: bool  # by a clock that is right: a wrong one tells of itself by this
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,15 @@ def inspect(folder: Path, now: float) -> State:
 
 
 def certificate_state(path: Path, now: float) -> tuple[CertificateState, ...]:
-    """Every certificate of a PEM file. ProvisioningError where it is none."""
+    """Every certificate of a PEM file. ProvisioningError where it is none, or where it may not be read."""
     try:
         found = x509.load_pem_x509_certificates(durable.read_plain(path, CERTIFICATES_MAX, linked=True))
-    except (OSError, ValueError) as exc:
+    except FileNotFoundError as exc:
+        raise ProvisioningError(f"{path} is not there", todo="renew it: vouch renew") from exc
+    except OSError as exc:
+        todo = "run it as root" if isinstance(exc, PermissionError) else "put the file itself there, or vouch renew"
+        raise ProvisioningError(f"{path} cannot be read: {exc.strerror}", todo=todo) from exc
+    except ValueError as exc:
         raise ProvisioningError(f"{path} holds no certificate", todo="renew it: vouch renew") from exc
     return tuple(_state_of(certificate, now) for certificate in found)
 
@@ -93,6 +99,7 @@ def _state_of(certificate: x509.Certificate, now: float) -> CertificateState:
         not_before=certificate.not_valid_before_utc,
         not_after=end,
         days_left=(end.timestamp() - now) / _DAY_S,
+        is_yet_to_begin=now < certificate.not_valid_before_utc.timestamp(),
     )
 
 

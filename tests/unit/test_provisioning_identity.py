@@ -1,6 +1,8 @@
 """Enrolment: keys stay, requests leave, and only the answer to this very request, with its code, is installed."""
 
+import errno
 import os
+from argparse import Namespace
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from edge.errors import ConfigError, EvidenceError, ProvisioningError, SignerErr
 from edge.evidence import messages
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.evidence.trust import TrustRecord, build_trust
-from edge.provisioning import identity, installation, standing
+from edge.provisioning import commands, identity, installation, standing
 from edge.provisioning.enrolment import KeyStore, Purpose, UpdatesOffer
 from edge.provisioning.standing import Stage
 from edge.session.decision import Policy
@@ -221,6 +223,33 @@ def test_a_bundle_works_once(tmp_path, pki):
 def test_a_code_is_taken_as_people_type_it(tmp_path, pki, typed):
     asked = identity.create(tmp_path, root=pki.root)
     assert installation.install(tmp_path, signed_bundle(pki, asked.request), code=typed).exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told", "todo"),
+    [("away", "is not there", "vouch renew"), ("closed", "cannot be read: Permission denied", "as root")],
+)
+def test_a_certificate_that_is_away_or_may_not_be_read_is_said_as_that(tmp_path, monkeypatch, wrong, told, todo):
+    def closed(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if wrong == "closed":
+        monkeypatch.setattr(standing.durable, "read_plain", closed)
+    with pytest.raises(ProvisioningError, match=told) as caught:
+        standing.certificate_state(tmp_path / "tls.crt", 0)
+    assert todo in caught.value.todo
+
+
+def test_by_a_clock_that_stands_before_the_certificate_no_days_are_counted(tmp_path, pki, capsys, monkeypatch):
+    asked = identity.create(tmp_path, root=pki.root)
+    installation.install(tmp_path, signed_bundle(pki, asked.request), code=CODE)
+    options = Namespace(dir=tmp_path, json=False)
+    assert commands.status(options) == 0
+    assert "days left" in capsys.readouterr().out
+    monkeypatch.setattr(commands.time, "time", lambda: 0.0)
+    assert commands.status(options) == 0
+    told = capsys.readouterr().out
+    assert ("is the clock right?" in told, "days left" in told) == (True, False)
 
 
 # Renewal by file: a terminal whose certificate has ended while it was away.
