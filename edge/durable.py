@@ -29,9 +29,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as exc:
-        raise StorageError(
-            f"{path} cannot be made: {exc.strerror}", todo="name a folder that this user may write, with --dir"
-        ) from exc
+        raise StorageError(f"{path} cannot be made: {exc.strerror}", todo=_todo(exc)) from exc
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -45,7 +43,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
         sync_folder(path.parent)
     except OSError as exc:
         beside.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {exc.strerror}", todo="free space, check the disk") from exc
+        raise StorageError(f"{path} cannot be written: {exc.strerror}", todo=_todo(exc)) from exc
 
 
 def remove(path: Path) -> None:
@@ -55,7 +53,7 @@ def remove(path: Path) -> None:
         if path.parent.is_dir():
             sync_folder(path.parent)
     except OSError as exc:
-        raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
+        raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo=_todo(exc)) from exc
 
 
 def open_plain(path: Path, *, linked: bool = False) -> BinaryIO:
@@ -125,3 +123,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _todo(exc: OSError) -> str:
+    match exc.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free some space on this disk"
+        case errno.EROFS:
+            return "the disk is mounted read-only: check it, then mount it for writing"
+        case errno.EACCES | errno.EPERM:
+            return "run it as root, or name a place that this user may write"
+        case errno.ENOTDIR | errno.EEXIST | errno.EISDIR | errno.ELOOP:
+            return "something else has this name or a folder's above it: remove that, or name another place"
+        case _:
+            return "check the disk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge import durable
+from edge.errors import StorageError
 from edge.provisioning.keys import destroy_file
 
 NOBODY = 65534
@@ -145,3 +147,27 @@ def test_a_file_of_more_bytes_than_expected_is_not_read_in_part(room: Path) -> N
     assert durable.read_plain(room.parent / "root.pem", 4) == b"root"
     with pytest.raises(OSError, match="more than 3 bytes"):
         durable.read_plain(room.parent / "root.pem", 3)
+
+
+@pytest.mark.parametrize("step", ["open", "fsync"])
+@pytest.mark.parametrize(
+    ("number", "todo"),
+    [
+        (errno.ENOSPC, "space"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "as root"),
+        (errno.EEXIST, "another place"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_what_to_do_about_a_disk_that_takes_nothing_is_told_by_what_it_said(
+    room: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, todo: str
+) -> None:
+    def refused(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, step, refused)
+    with pytest.raises(StorageError) as caught:
+        durable.write(room / "wish", b"now", durable.PUBLIC)
+    assert todo in caught.value.todo
+    assert "--dir" not in caught.value.todo

@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(StorageError, match="cannot be made") as caught:
         identity.create(tmp_path / "taken" / "vouch")
-    assert "--dir" in caught.value.todo
+    assert "name another place" in caught.value.todo
 
 
 @pytest.mark.parametrize("site", ["", "s" * 33])
