@@ -29,9 +29,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     except OSError as exc:
-        raise StorageError(
-            f"{path} cannot be made: {exc.strerror}", todo="name a folder that this user may write, with --dir"
-        ) from exc
+        raise StorageError(f"{path} cannot be made: {exc.strerror}", todo=_todo(exc)) from exc
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -45,7 +43,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
         sync_folder(path.parent)
     except OSError as exc:
         beside.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {exc.strerror}", todo="free space, check the disk") from exc
+        raise StorageError(f"{path} cannot be written: {exc.strerror}", todo=_todo(exc)) from exc
 
 
 def remove(path: Path) -> None:
@@ -55,19 +53,29 @@ def remove(path: Path) -> None:
         if path.parent.is_dir():
             sync_folder(path.parent)
     except OSError as exc:
-        raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo="check the disk and permissions") from exc
+        raise StorageError(f"{path} cannot be removed: {exc.strerror}", todo=_todo(exc)) from exc
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path, *, linked: bool = False) -> BinaryIO:
     """To read where somebody else may have put anything: no link is followed, no pipe waited for. Limit what you read.
 
-    OSError where it cannot be opened, or is no plain file.
+    `linked`: the path may be a link to a plain file. OSError where it cannot be opened, or is no plain file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    follow = 0 if linked else os.O_NOFOLLOW
+    descriptor = os.open(path, os.O_RDONLY | follow | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no plain file", str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def read_plain(path: Path, limit: int = 2**16, *, linked: bool = False) -> bytes:
+    """All of a file that is opened as by `open_plain`. OSError also where there are more than `limit` bytes."""
+    with open_plain(path, linked=linked) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
+    return data
 
 
 def make_folder(folder: Path) -> None:
@@ -115,3 +123,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _todo(exc: OSError) -> str:
+    match exc.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "free some space on this disk"
+        case errno.EROFS:
+            return "the disk is mounted read-only: check it, then mount it for writing"
+        case errno.EACCES | errno.EPERM:
+            return "run it as root, or name a place that this user may write"
+        case errno.ENOTDIR | errno.EEXIST | errno.EISDIR | errno.ELOOP:
+            return "something else has this name or a folder's above it: remove that, or name another place"
+        case _:
+            return "check the disk"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from cryptography import x509
 
+from edge import durable
 from edge.config import UplinkSettings
 from edge.ipc import Papers
+
+CERTIFICATES_MAX = 2**20  # bytes of a PEM file: a system's whole list of authorities is a quarter of that
 
 
 def read_papers(settings: UplinkSettings) -> Papers | None:
     """None where a file cannot be read or is no certificate: connecting tells why."""
     try:
-        own = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
-        authorities = x509.load_pem_x509_certificates(settings.ca.read_bytes())
+        own = x509.load_pem_x509_certificate(durable.read_plain(settings.certificate, CERTIFICATES_MAX, linked=True))
+        authorities = x509.load_pem_x509_certificates(durable.read_plain(settings.ca, CERTIFICATES_MAX, linked=True))
     except (OSError, ValueError):
         return None
     until_s = [max(0, int(one.not_valid_after_utc.timestamp())) for one in (own, *authorities)]

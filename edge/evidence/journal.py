@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edge import durable
 from edge.errors import EvidenceError, JournalError
 from edge.evidence import cose, wal
 
@@ -552,7 +553,7 @@ def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
 
 def _check_header(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with durable.open_plain(path, linked=True) as file:  # SQLite would wait for a pipe
             header = file.read(100)
         log_damaged = wal.is_damaged(path.with_name(path.name + "-wal"))
     except OSError as exc:

@@ -18,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from edge import durable
 from edge.clock import Clock
 from edge.errors import ConfigError, EvidenceError
 from edge.evidence import cbor, claims, cose
@@ -102,7 +103,7 @@ class CarrierKeys(Mapping[bytes, ec.EllipticCurvePublicKey]):
 def load_public_key(path: Path) -> ec.EllipticCurvePublicKey:
     """A P-256 public key from a PEM file; ConfigError otherwise."""
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(durable.read_plain(path, linked=True))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}", todo="mend the path or its permissions") from exc
     except (ValueError, UnsupportedAlgorithm) as exc:

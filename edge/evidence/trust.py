@@ -28,6 +28,7 @@ GRACE_MAX_DAYS = 366
 INSTALLED = "trust.cose"  # beside the PEM files: the set that came with the enrolment
 INSTALLED_POLICY = "policy.cose"  # beside them too
 _CHAIN_MAX = 64  # rotations since the enrolment; a later enrolment begins a new chain
+_CHAIN_BYTES_MAX = _CHAIN_MAX * (cose.MESSAGE_LIMIT + 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def decode_trust(payload: bytes) -> TrustRecord:
 def load_root(path: Path) -> ec.EllipticCurvePublicKey:
     """The carrier root: a P-256 public key, or a certificate that holds one, in PEM. ConfigError otherwise."""
     try:
-        data = path.read_bytes()
+        data = durable.read_plain(path, linked=True)
         if b"BEGIN CERTIFICATE" not in data:
             return load_public_key(path)
         key = x509.load_pem_x509_certificate(data).public_key()
@@ -185,5 +186,5 @@ class Trust(Mapping[bytes, ec.EllipticCurvePublicKey]):
 
 
 def _read_chain(path: Path) -> list[bytes]:
-    chain = items(cbor.decode(path.read_bytes()), "key sets", 0, _CHAIN_MAX)
+    chain = items(cbor.decode(durable.read_plain(path, _CHAIN_BYTES_MAX)), "key sets", 0, _CHAIN_MAX)
     return [octets(message, "key set", 1, cose.MESSAGE_LIMIT) for message in chain]

@@ -7,15 +7,20 @@ Since each of our transactions is synced before the next begins, two commits beh
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from edge import durable
 
 _MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683  # SQLite file format, section 4.1
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
 _SUMMED = 8  # bytes of a frame's header that its checksum covers
+_SIZE_MAX = 2**28  # ours is folded into the file at 200 pages of 4 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +30,37 @@ class _Frame:
 
 
 def is_damaged(log: Path) -> bool:
-    """Whether the log holds more committed transactions than SQLite would read. OSError when it cannot be read."""
+    """Whether the log holds more committed transactions than SQLite would read, or more bytes than we ever wrote.
+
+    OSError when it cannot be read.
+    """
     if not log.exists():
         return False
-    unread = [frame for frame in _frames(log.read_bytes()) if not frame.valid]
-    return sum(frame.commit for frame in unread) > 1
+    with durable.open_plain(log) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _SIZE_MAX:
+            return True
+        return sum(frame.commit for frame in _frames(file, size) if not frame.valid) > 1
 
 
-def _frames(log: bytes) -> Iterator[_Frame]:
+def _frames(log: BinaryIO, size: int) -> Iterator[_Frame]:
     """The frames of the log's present generation (those with its salts), in order."""
-    if len(log) < _HEADER.size + _FRAME.size:
+    if size < _HEADER.size + _FRAME.size:
         return
-    magic, _version, page_size, _sequence, salt_1, salt_2, *expected = _HEADER.unpack_from(log)
+    header = log.read(_HEADER.size)
+    magic, _version, page_size, _sequence, salt_1, salt_2, *expected = _HEADER.unpack(header)
     order = "<" if magic == _MAGIC_LITTLE else ">"
-    state = _checksum(log[: _HEADER.size - 8], order, (0, 0))
+    state = _checksum(header[:-8], order, (0, 0))
     valid = magic in {_MAGIC_LITTLE, _MAGIC_BIG} and state == tuple(expected)
     if not valid:  # a damaged header: the first frame knows the salts, and our files have SQLite's own page size
         page_size = 4096
-        _, _, salt_1, salt_2, *_ = _FRAME.unpack_from(log, _HEADER.size)
-    for at in range(_HEADER.size, len(log) - _FRAME.size - page_size + 1, _FRAME.size + page_size):
-        _page, size_after_commit, own_1, own_2, *expected = _FRAME.unpack_from(log, at)
+        _, _, salt_1, salt_2, *_ = _FRAME.unpack(log.read(_FRAME.size))
+        log.seek(_HEADER.size)
+    while len(frame := log.read(_FRAME.size + page_size)) == _FRAME.size + page_size:
+        _page, size_after_commit, own_1, own_2, *expected = _FRAME.unpack_from(frame)
         fits = (own_1, own_2) == (salt_1, salt_2)
         if valid:
-            page = log[at + _FRAME.size : at + _FRAME.size + page_size]
-            state = _checksum(log[at : at + _SUMMED] + page, order, state)
+            state = _checksum(frame[:_SUMMED] + frame[_FRAME.size :], order, state)
             valid = fits and state == tuple(expected)
         if fits:
             yield _Frame(valid, size_after_commit != 0)

@@ -158,6 +158,8 @@ def _lines(state: State) -> list[str]:
 
 
 def _days(certificate: CertificateState) -> str:
+    if certificate.is_yet_to_begin:
+        return f"not valid before {certificate.not_before:%Y-%m-%d}: is the clock right?"
     left = certificate.days_left
     return f"{left:.0f} days left" if left > 0 else f"expired {-left:.0f} days ago: vouch renew"
 

@@ -123,8 +123,8 @@ def check_code(folder: Path, checked: Checked, code: str | None) -> None:
 def _within_grace(folder: Path, iat: int) -> bool:
     """By the carrier's clock in the bundle: ours may be years off after a long time in a cupboard."""
     try:
-        trust = decode_trust(cose.parse((folder / "carrier" / INSTALLED).read_bytes()).payload)
-        certificate = x509.load_pem_x509_certificate((folder / "uplink" / "tls.crt").read_bytes())
+        trust = decode_trust(cose.parse(durable.read_plain(folder / "carrier" / INSTALLED, linked=True)).payload)
+        certificate = x509.load_pem_x509_certificate(durable.read_plain(folder / "uplink" / "tls.crt", linked=True))
     except (OSError, ValueError, EvidenceError):
         return False
     return iat <= certificate.not_valid_after_utc.timestamp() + trust.grace_days * _DAY_S
@@ -161,7 +161,7 @@ def _check_trust(folder: Path, message: bytes, root: ec.EllipticCurvePublicKey) 
     floor = 0
     installed = folder / "carrier" / INSTALLED
     if installed.exists():
-        before = decode_trust(cose.parse(installed.read_bytes()).payload)
+        before = decode_trust(cose.parse(durable.read_plain(installed, linked=True)).payload)
         known |= {key_id(key): key for key in before.keys}
         floor = before.version
     record = parse_trust(message, known)

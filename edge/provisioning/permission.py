@@ -8,19 +8,21 @@ here may do this too.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from getpass import getpass
 from pathlib import Path
 
-from edge import config
+from edge import config, durable
 from edge.clock import Clock, SystemClock
 from edge.errors import ProvisioningError
 from edge.provisioning.identity import SETTINGS
 from edge.provisioning.pin import PIN_NAME, PinGate
 
 Ask = Callable[[str], str]
+_PIN_FILE_MAX = 4096
 
 
 def require_pin(
@@ -77,8 +79,9 @@ def ask_here(prompt: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_mode & 0o077:
-            raise ProvisioningError(f"{path} may be read by others", todo=f"chmod 600 {path}")
-        return path.read_text(encoding="utf-8").strip()
+        with durable.open_plain(path, linked=True) as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise ProvisioningError(f"{path} may be read by others", todo=f"chmod 600 {path}")
+            return file.read(_PIN_FILE_MAX).decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise ProvisioningError(f"{path} cannot be read: {exc}", todo="name the file with the PIN") from exc

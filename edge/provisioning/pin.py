@@ -17,6 +17,7 @@ import json
 import re
 import secrets
 import threading
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,20 @@ PIN_NAME = "technician.pin"
 ATTEMPTS_NAME = "technician.attempts"
 _FORM = re.compile(r"\d{6,12}")
 _COST, _BLOCK, _LANES = 2**14, 8, 1
+_COST_MAX = 2**15  # 32 MiB
 _HASH_SIZE = 32
 _SALT_SIZE = 16
 _FREE = 3
 _FIRST_WAIT_S = 5.0
 _LONGEST_WAIT_S = 3600.0
+_DAMAGED = 64  # attempts: more than make the longest wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    salt: bytes
+    hash: bytes
+    cost: tuple[int, int, int]  # scrypt's n, r, p
 
 
 def set_pin(state_dir: Path, pin: str) -> None:
@@ -87,36 +97,48 @@ class PinGate:
                 return False
             wrong = self._wrong() + 1
             _write(self._attempts, {"wrong": wrong})
-            given = _hash(pin[:64], bytes.fromhex(kept["salt"]), tuple(kept["scrypt"]))
-            if hmac.compare_digest(given, bytes.fromhex(kept["hash"])):
+            if hmac.compare_digest(_hash(pin[:64], kept.salt, kept.cost), kept.hash):
                 self._attempts.unlink(missing_ok=True)
                 self._opens_at_s = self._clock.monotonic()
                 return True
             self._opens_at_s = self._clock.monotonic() + _wait_s(wrong)
             return False
 
-    def _kept(self) -> dict[str, Any] | None:
+    def _kept(self) -> _Kept | None:
+        """None where there is no PIN, or a damaged one: it opens to nobody."""
         try:
-            kept = json.loads(self._pin.read_bytes())
-            return kept if kept["v"] == 1 else None
-        except (OSError, ValueError, KeyError, TypeError):
+            return _parsed(json.loads(durable.read_plain(self._pin)))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _wrong(self) -> int:
         """Wrong attempts so far. A file that cannot be read was damaged: as many as make the longest wait."""
         try:
-            return max(0, int(json.loads(self._attempts.read_bytes())["wrong"]))
+            wrong = json.loads(durable.read_plain(self._attempts))["wrong"]
         except FileNotFoundError:
             return 0
-        except (OSError, ValueError, KeyError, TypeError):
-            return 64
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return _DAMAGED
+        return wrong if type(wrong) is int and 0 <= wrong < _DAMAGED else _DAMAGED
+
+
+def _parsed(kept: Any) -> _Kept:
+    """ValueError, KeyError, TypeError where it is not what `set_pin` writes."""
+    n, r, p = cost = tuple(kept["scrypt"])
+    whole = kept["v"] == 1 and all(type(number) is int for number in cost)
+    if not whole or not (1 < n <= _COST_MAX and n.bit_count() == 1) or (r, p) != (_BLOCK, _LANES):
+        raise ValueError("a hash of another kind")
+    salt, digest = bytes.fromhex(kept["salt"]), bytes.fromhex(kept["hash"])
+    if (len(salt), len(digest)) != (_SALT_SIZE, _HASH_SIZE):
+        raise ValueError("a salt or a hash of another size")
+    return _Kept(salt, digest, (n, r, p))
 
 
 def _write(path: Path, what: dict[str, Any]) -> None:
     durable.write(path, json.dumps(what).encode(), durable.SECRET)
 
 
-def _hash(pin: str, salt: bytes, cost: tuple[int, ...]) -> bytes:
+def _hash(pin: str, salt: bytes, cost: tuple[int, int, int]) -> bytes:
     n, r, p = cost
     given = pin.encode(errors="surrogatepass")  # JSON may bring half a pair: a wrong PIN like any other
     return hashlib.scrypt(given, salt=salt, n=n, r=r, p=p, maxmem=2**26, dklen=_HASH_SIZE)

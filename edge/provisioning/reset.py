@@ -1,8 +1,9 @@
 """The end of an identity: a last signed word goes out, then keys, journal and settings are destroyed.
 
     1. The terminal is stopped.  2. Nothing waits for its receipt, or the technician forces it.
-    3. A "retired" record is signed: where the history ends.  4. It is exported, and sent where there is a link.
-    5. A mark is written: from here on there is no way back.  6. Keys, journal, settings; the mark last.
+    3. A "retired" record is signed: where the history ends.  4. A mark is drafted: there is room for it. Then the
+    record is exported, and sent where there is a link.
+    5. The draft becomes the mark: from here on there is no way back.  6. Keys, journal, settings; the mark last.
 
 Whatever stops us in step 6, `resume` goes on there at the next start. The root and the token's PIN stay: they belong to
 the box, and the next identity needs them.
@@ -10,9 +11,11 @@ the box, and the next identity needs them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +96,7 @@ def prospect(folder: Path) -> Prospect:
 def reset(folder: Path, *, out: Path, force: bool, clock: Clock, send: Send) -> Outcome:
     """Steps 1 to 6. `send(settings, message)` says why it could not send, None where it did.
 
+    A record that lies at `out` already, of a reset that came no further, is kept: ours then has a number in its name.
     ProvisioningError, SignerError, StorageError: before step 5 nothing has changed.
     """
     redo.resume(folder)
@@ -101,17 +105,22 @@ def reset(folder: Path, *, out: Path, force: bool, clock: Clock, send: Send) -> 
         raise ProvisioningError("; ".join(ahead.objections), todo="mend that first, or lose it for good with --force")
     own = identity.load_identity(folder)
     message = _last_word(ahead, clock, force=force)
-    outcome = Outcome(None, None)
-    if message is not None and ahead.settings is not None:
-        if out.resolve().is_relative_to(folder.resolve()) and out.resolve().parent != folder.resolve():
-            raise ProvisioningError(
-                f"{out} lies in what is about to be destroyed", todo="name another place with --out"
-            )
-        durable.write(out, message, durable.PUBLIC)
-        outcome = Outcome(out, send(ahead.settings, message))
+    if message is not None and _is_doomed(folder, out):
+        raise ProvisioningError(f"{out} lies in what is about to be destroyed", todo="name another place with --out")
     token = keys.token_of(own.keys)
     state_dir = ahead.settings.state_dir.resolve() if ahead.settings else None
-    durable.write(folder / MARK, _mark(token, state_dir, force=force), durable.SECRET)
+    draft = folder / f"{MARK}.draft"  # nobody reads it, and the next reset replaces it
+    durable.write(draft, _mark(token, state_dir, force=force), durable.SECRET)
+    try:
+        outcome = _export(ahead.settings, message, out, send)
+    except StorageError:
+        durable.remove(draft)
+        raise
+    try:
+        draft.replace(folder / MARK)
+        durable.sync_folder(folder)
+    except OSError as exc:
+        raise StorageError(f"{folder / MARK} cannot be made: {exc.strerror}", todo="check the disk") from exc
     resume(folder)
     return outcome
 
@@ -132,9 +141,7 @@ def resume(folder: Path) -> bool:
             if not forced:
                 raise
     kept = {os.path.realpath(token.pin_file)} if token is not None else set()
-    for file in _doomed(folder, state_dir):
-        if os.path.realpath(file) not in kept:  # Path.resolve raises where links lead in a circle
-            keys.destroy_file(file)
+    _destroy(folder, state_dir, kept)
     durable.remove(path)
     return True
 
@@ -170,15 +177,31 @@ def _last_word(ahead: Prospect, clock: Clock, *, force: bool) -> bytes | None:
         return None
 
 
-def _doomed(folder: Path, state_dir: Path | None) -> Iterator[Path]:
+def _is_doomed(folder: Path, out: Path) -> bool:
+    return out.resolve().is_relative_to(folder.resolve()) and out.resolve().parent != folder.resolve()
+
+
+def _export(settings: Settings | None, message: bytes | None, out: Path, send: Send) -> Outcome:
+    if settings is None or message is None:
+        return Outcome(None, None)
+    names = (out if number == 1 else out.with_stem(f"{out.stem}-{number}") for number in itertools.count(1))
+    record = next(path for path in names if not os.path.lexists(path))
+    durable.write(record, message, durable.PUBLIC)
+    return Outcome(record, send(settings, message))
+
+
+def _destroy(folder: Path, state_dir: Path | None, kept: set[str]) -> None:
     """Keys first: what remains after a cut is then of no use to anybody."""
-    for room in ("terminal", "uplink", "carrier", "updates"):
-        yield from sorted(path for path in (folder / room).glob("*") if path.is_file() or path.is_symlink())
+    passed = [
+        keys.destroy_below(folder / room, "*", kept=kept, folders=False)
+        for room in ("terminal", "uplink", "carrier", "updates")
+    ]
     if state_dir is not None:
-        for pattern in _STATE:
-            yield from sorted(state_dir.glob(pattern))
+        passed += [keys.destroy_below(state_dir, pattern, kept=kept, folders=True) for pattern in _STATE]
     for name in (redo.LIST, identity.REQUEST, identity.SETTINGS, identity.IDENTITY):
-        yield folder / name
+        keys.destroy_file(folder / name)
+    for path in sorted({path for path in passed if path is not None}):
+        print(f"{path} is a link or a file, no folder: what it may lead to was left alone", file=sys.stderr)
 
 
 def _answers(path: Path) -> bool:

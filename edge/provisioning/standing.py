@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-from edge import config
+from edge import config, durable
 from edge.config import Settings
 from edge.errors import ConfigError, EvidenceError, ProvisioningError
 from edge.evidence import cose
 from edge.evidence.messages import CarrierKeys
 from edge.evidence.trust import INSTALLED, decode_trust
+from edge.papers import CERTIFICATES_MAX
 from edge.provisioning import identity, redo, reset
 
 _DAY_S = 86400.0
@@ -38,6 +39,7 @@ class CertificateState:
     not_before: datetime  # UTC
     not_after: datetime  # UTC
     days_left: float  # below 0: expired
+    is_yet_to_begin: bool  # by a clock that is right: a wrong one tells of itself by this
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,15 @@ def inspect(folder: Path, now: float) -> State:
 
 
 def certificate_state(path: Path, now: float) -> tuple[CertificateState, ...]:
-    """Every certificate of a PEM file. ProvisioningError where it is none."""
+    """Every certificate of a PEM file. ProvisioningError where it is none, or where it may not be read."""
     try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError) as exc:
+        found = x509.load_pem_x509_certificates(durable.read_plain(path, CERTIFICATES_MAX, linked=True))
+    except FileNotFoundError as exc:
+        raise ProvisioningError(f"{path} is not there", todo="renew it: vouch renew") from exc
+    except OSError as exc:
+        todo = "run it as root" if isinstance(exc, PermissionError) else "put the file itself there, or vouch renew"
+        raise ProvisioningError(f"{path} cannot be read: {exc.strerror}", todo=todo) from exc
+    except ValueError as exc:
         raise ProvisioningError(f"{path} holds no certificate", todo="renew it: vouch renew") from exc
     return tuple(_state_of(certificate, now) for certificate in found)
 
@@ -92,6 +99,7 @@ def _state_of(certificate: x509.Certificate, now: float) -> CertificateState:
         not_before=certificate.not_valid_before_utc,
         not_after=end,
         days_left=(end.timestamp() - now) / _DAY_S,
+        is_yet_to_begin=now < certificate.not_valid_before_utc.timestamp(),
     )
 
 
@@ -100,7 +108,7 @@ def _enrolled(settings: Settings, known: State, now: float) -> State:
     installed = settings.keys.carrier_keys / INSTALLED
     if installed.exists():
         try:
-            record = decode_trust(cose.parse(installed.read_bytes()).payload)
+            record = decode_trust(cose.parse(durable.read_plain(installed, linked=True)).payload)
         except (OSError, EvidenceError) as exc:
             raise ConfigError(f"{installed} is damaged: {exc}", todo="install a new bundle: vouch renew") from exc
         version, grace = record.version, record.grace_days

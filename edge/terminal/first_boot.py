@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge import config
+from edge import config, durable
 from edge.config import INTERRUPTED, CameraSettings, IdentitySettings, KioskSettings
 from edge.drivers.camera import FrameSource, open_source
 from edge.errors import VouchError
@@ -181,7 +181,7 @@ class FirstBoot:
                 continue
             self._sticks_seen.add(mark)
             try:
-                with path.open("rb") as file:
+                with durable.open_plain(path) as file:
                     message = file.read(BUNDLE_LIMIT + 1)
             except OSError as exc:
                 self._log.warning("stick-unreadable", why=exc.strerror)

@@ -28,8 +28,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge import durable
 from edge.config import UplinkSettings
 from edge.ipc import PAYLOAD_LIMIT, Down, Publish, Published
+from edge.papers import CERTIFICATES_MAX
 from edge.uplink import topics
 
 CONNECT_TIMEOUT_S = 10.0
@@ -306,6 +308,8 @@ class Connection:
 
 
 def _tls(settings: UplinkSettings) -> ssl.SSLContext:
+    for path in (settings.ca, settings.certificate, settings.key):
+        durable.open_plain(path, linked=True).close()  # the TLS library opens by the path, and would wait for a pipe
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=settings.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(settings.certificate, settings.key)
@@ -313,7 +317,9 @@ def _tls(settings: UplinkSettings) -> ssl.SSLContext:
 
 
 def _common_name(settings: UplinkSettings) -> str:
-    certificate = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
+    certificate = x509.load_pem_x509_certificate(
+        durable.read_plain(settings.certificate, CERTIFICATES_MAX, linked=True)
+    )
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else ""
 

@@ -500,6 +500,15 @@ def test_a_flipped_bit_in_the_log_is_noticed_unless_it_looks_like_the_last_cut(p
     assert noticed > 80
 
 
+@pytest.mark.timeout(20)
+def test_a_log_of_more_bytes_than_we_ever_write_is_refused_unread(path):
+    Journal.open(path, max_rows=100).close()
+    with path.with_name(path.name + "-wal").open("wb") as file:
+        file.truncate(200 * 2**30)
+    with pytest.raises(JournalError, match="write-ahead log was altered"):
+        Journal.open(path, max_rows=100)
+
+
 def test_a_log_torn_by_a_power_cut_loses_only_what_was_not_acknowledged(path, tmp_path):
     with Journal.open(path, max_rows=ROWS) as book:
         rows = [book.append(envelope) for _ in range(5)]

@@ -203,6 +203,46 @@ def test_a_reset_destroys_the_links_in_a_room_and_nothing_that_they_lead_to(enro
     assert set(files(enrolled)) == {"root.pem"}
 
 
+def ended(folder: Path, out: Path) -> reset.Outcome:
+    return reset.reset(folder, out=out, force=True, clock=SystemClock(), send=lambda *_: "no link to anybody")
+
+
+@pytest.mark.parametrize("linked", ["packs", "packs/trust"])
+def test_a_reset_follows_no_linked_folder_out_of_the_state_folder(enrolled, tmp_path: Path, capsys, linked) -> None:
+    victim = tmp_path / "victim"
+    kept = victim / Path("packs/trust/a.json").relative_to(linked)
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"root's own")
+    link = enrolled / "state" / linked
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim)
+    ended(enrolled, tmp_path / "last.cose")
+    assert kept.read_bytes() == b"root's own"
+    assert f"{link} is a link" in capsys.readouterr().err
+    assert standing.inspect(enrolled, 0).stage is Stage.BLANK
+
+
+@pytest.mark.timeout(120)
+def test_a_reset_ends_whatever_lies_in_the_place_of_its_files(enrolled, tmp_path: Path) -> None:
+    (enrolled / "state" / "journal.sqlite").mkdir()
+    (enrolled / "state" / "trust.cbor").mkdir()
+    for name in ("uplink/zz", "state/accepted.cose"):
+        (enrolled / name).touch()
+        os.truncate(enrolled / name, 200 * 2**30)
+    os.mkfifo(enrolled / "uplink" / "pipe")
+    ended(enrolled, tmp_path / "last.cose")
+    assert set(files(enrolled)) == {"root.pem"}
+    assert list((enrolled / "state").iterdir()) == list((enrolled / "uplink").iterdir()) == []
+
+
+def test_a_reset_empties_the_folders_of_the_state_that_are_ones(enrolled, tmp_path: Path) -> None:
+    for name in ("packs/state.json", "packs/policy/1.cose", "packs/trust/a.json", "packs/trust/root_history/1.json"):
+        (enrolled / "state" / name).parent.mkdir(parents=True, exist_ok=True)
+        (enrolled / "state" / name).write_bytes(b"ours")
+    ended(enrolled, tmp_path / "last.cose")
+    assert set(files(enrolled)) == {"root.pem"}
+
+
 def test_a_reset_asks_refuses_while_results_wait_and_can_be_forced(enrolled, tmp_path: Path) -> None:
     settings = load(enrolled / "terminal.toml")
     with Journal.open(settings.journal_path, max_rows=100) as journal:
@@ -251,6 +291,44 @@ def test_a_damaged_mark_of_a_reset_is_removed_by_hand_and_the_reset_begun_again(
     assert set(files(enrolled)) == {"root.pem"}
 
 
+def test_a_reset_that_cannot_be_marked_has_told_the_carrier_nothing(enrolled, tmp_path: Path, monkeypatch) -> None:
+    told = []
+    real = reset.durable.write
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if path.parent == enrolled:
+            raise StorageError(f"{path} cannot be made: the disk is full")
+        real(path, data, mode)
+
+    monkeypatch.setattr(reset.durable, "write", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        reset.reset(
+            enrolled,
+            out=tmp_path / "last.cose",
+            force=True,
+            clock=SystemClock(),
+            send=lambda *_: told.append("retired"),
+        )
+    assert (told, (tmp_path / "last.cose").exists()) == ([], False)
+
+
+def test_a_reset_whose_record_cannot_be_exported_leaves_no_draft_of_a_mark(enrolled, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"")
+    before = settled(enrolled).keys()
+    with pytest.raises(StorageError):
+        ended(enrolled, tmp_path / "taken" / "last.cose")
+    assert {name for name in settled(enrolled) if not name.startswith("state/journal")} == before
+
+
+def test_a_reset_that_is_begun_again_keeps_the_record_that_was_exported_before(enrolled, tmp_path: Path) -> None:
+    (tmp_path / "last.cose").write_bytes(b"an earlier try's")
+    key = load_private_key(enrolled / "terminal/result.key").public_key()
+    done = ended(enrolled, tmp_path / "last.cose")
+    assert (tmp_path / "last.cose").read_bytes() == b"an earlier try's"
+    assert done.record == tmp_path / "last-2.cose"
+    assert retirement.open_retired(done.record.read_bytes(), key).forced
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 256 KiB."""
@@ -283,7 +361,7 @@ def test_a_disk_without_room_refuses_the_installation_and_takes_it_when_there_is
             continue
         break
     assert refused > 1
-    assert all("space" in todo or "--dir" in todo for todo in said)
+    assert all("space" in todo for todo in said)
     ballast.unlink(missing_ok=True)
     if standing.inspect(folder, 0).stage is not Stage.UNPROVISIONED:
         installation.install(folder, bundle, code=CODE)

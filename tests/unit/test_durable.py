@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge import durable
+from edge.errors import StorageError
 from edge.provisioning.keys import destroy_file
 
 NOBODY = 65534
@@ -79,6 +81,23 @@ def test_a_destroyed_file_is_overwritten_before_it_goes(room: Path) -> None:
 
 
 @pytest.mark.timeout(20)
+def test_a_file_of_holes_is_destroyed_whatever_size_it_says(room: Path) -> None:
+    with (room / "zz").open("wb") as file:
+        file.truncate(200 * 2**30)
+    destroy_file(room / "zz")
+    assert list(room.iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_destroyed_and_nothing_that_it_leads_to(room: Path) -> None:
+    (room / "journal.sqlite" / "deeper").mkdir(parents=True)
+    (room / "journal.sqlite" / "up").symlink_to("../..")
+    (room / "journal.sqlite" / "root").symlink_to("../../root.pem")
+    destroy_file(room / "journal.sqlite")
+    assert untouched(room)
+    assert list(room.iterdir()) == []
+
+
+@pytest.mark.timeout(20)
 def test_of_what_is_no_plain_file_the_name_alone_is_destroyed(room: Path) -> None:
     (room / "tls.key").symlink_to("../root.pem")
     os.mkfifo(room / "pipe")
@@ -111,3 +130,44 @@ def test_only_a_plain_file_is_opened_and_nothing_is_waited_for(room: Path, kind:
 def test_a_plain_file_is_read(room: Path) -> None:
     with durable.open_plain(room.parent / "root.pem") as file:
         assert file.read(3) == b"roo"
+
+
+@pytest.mark.timeout(20)
+def test_a_link_is_read_where_links_are_welcome_and_only_to_a_plain_file(room: Path) -> None:
+    (room / "linked").symlink_to("../root.pem")
+    (room / "endless").symlink_to("/dev/zero")
+    assert durable.read_plain(room / "linked", linked=True) == b"root"
+    with pytest.raises(OSError, match="linked"):
+        durable.read_plain(room / "linked")
+    with pytest.raises(OSError, match="no plain file"):
+        durable.read_plain(room / "endless", linked=True)
+
+
+def test_a_file_of_more_bytes_than_expected_is_not_read_in_part(room: Path) -> None:
+    assert durable.read_plain(room.parent / "root.pem", 4) == b"root"
+    with pytest.raises(OSError, match="more than 3 bytes"):
+        durable.read_plain(room.parent / "root.pem", 3)
+
+
+@pytest.mark.parametrize("step", ["open", "fsync"])
+@pytest.mark.parametrize(
+    ("number", "todo"),
+    [
+        (errno.ENOSPC, "space"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "as root"),
+        (errno.EEXIST, "another place"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_what_to_do_about_a_disk_that_takes_nothing_is_told_by_what_it_said(
+    room: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, todo: str
+) -> None:
+    def refused(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, step, refused)
+    with pytest.raises(StorageError) as caught:
+        durable.write(room / "wish", b"now", durable.PUBLIC)
+    assert todo in caught.value.todo
+    assert "--dir" not in caught.value.todo

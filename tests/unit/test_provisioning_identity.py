@@ -1,5 +1,8 @@
 """Enrolment: keys stay, requests leave, and only the answer to this very request, with its code, is installed."""
 
+import errno
+import os
+from argparse import Namespace
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +18,7 @@ from edge.errors import ConfigError, EvidenceError, ProvisioningError, SignerErr
 from edge.evidence import messages
 from edge.evidence.signer import KeyFile, load_private_key
 from edge.evidence.trust import TrustRecord, build_trust
-from edge.provisioning import identity, installation, standing
+from edge.provisioning import commands, identity, installation, standing
 from edge.provisioning.enrolment import KeyStore, Purpose, UpdatesOffer
 from edge.provisioning.standing import Stage
 from edge.session.decision import Policy
@@ -106,7 +109,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(StorageError, match="cannot be made") as caught:
         identity.create(tmp_path / "taken" / "vouch")
-    assert "--dir" in caught.value.todo
+    assert "name another place" in caught.value.todo
 
 
 @pytest.mark.parametrize("name", ["", "s" * 33, "店" * 11, "a\tb", "\udcff"])
@@ -238,6 +241,33 @@ def test_a_code_is_taken_as_people_type_it(tmp_path, pki, typed):
     assert installation.install(tmp_path, signed_bundle(pki, asked.request), code=typed).exists()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told", "todo"),
+    [("away", "is not there", "vouch renew"), ("closed", "cannot be read: Permission denied", "as root")],
+)
+def test_a_certificate_that_is_away_or_may_not_be_read_is_said_as_that(tmp_path, monkeypatch, wrong, told, todo):
+    def closed(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if wrong == "closed":
+        monkeypatch.setattr(standing.durable, "read_plain", closed)
+    with pytest.raises(ProvisioningError, match=told) as caught:
+        standing.certificate_state(tmp_path / "tls.crt", 0)
+    assert todo in caught.value.todo
+
+
+def test_by_a_clock_that_stands_before_the_certificate_no_days_are_counted(tmp_path, pki, capsys, monkeypatch):
+    asked = identity.create(tmp_path, root=pki.root)
+    installation.install(tmp_path, signed_bundle(pki, asked.request), code=CODE)
+    options = Namespace(dir=tmp_path, json=False)
+    assert commands.status(options) == 0
+    assert "days left" in capsys.readouterr().out
+    monkeypatch.setattr(commands.time, "time", lambda: 0.0)
+    assert commands.status(options) == 0
+    told = capsys.readouterr().out
+    assert ("is the clock right?" in told, "days left" in told) == (True, False)
+
+
 # Renewal by file: a terminal whose certificate has ended while it was away.
 
 
@@ -280,6 +310,16 @@ def test_after_the_grace_a_renewal_needs_a_code(tmp_path, pki):
     with pytest.raises(ProvisioningError, match="code is missing"):
         installation.install(tmp_path, signed_bundle(pki, asked.request))
     assert installation.install(tmp_path, signed_bundle(pki, asked.request), code=CODE).exists()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_the_certificate_proves_no_grace_and_is_not_waited_for(tmp_path, pki):
+    enrolled(tmp_path, pki, timedelta(0))
+    asked = identity.ask(tmp_path)
+    (tmp_path / "uplink/tls.crt").unlink()
+    os.mkfifo(tmp_path / "uplink/tls.crt")
+    with pytest.raises(ProvisioningError, match="grace is over"):
+        installation.install(tmp_path, signed_bundle(pki, asked.request, code_tag=None))
 
 
 def test_a_renewal_brings_a_newer_key_set_and_forgets_the_keys_that_are_out(tmp_path, pki):

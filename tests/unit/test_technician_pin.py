@@ -154,3 +154,38 @@ def test_damaged_files_let_nobody_in(tmp_path: Path) -> None:
     (tmp_path / pin.ATTEMPTS_NAME).unlink()
     (tmp_path / pin.PIN_NAME).write_text("{}")
     assert not PinGate(tmp_path, Clock()).opens(RIGHT)
+
+
+DAMAGES = {
+    "salt": ["zz", "", 5, None],
+    "hash": ["zz", "00", [], None],
+    "scrypt": [[], [16, 8], [16, 8, 1, 1], ["16", 8, 1], [15, 8, 1], [0, 8, 1], [2**40, 8, 1], [16, 2**40, 1], 5],
+    "v": [2, "1", None],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in DAMAGES.items() for value in values])
+def test_a_pin_file_with_a_damaged_field_lets_nobody_in_and_nothing_falls_over(tmp_path: Path, field, value) -> None:
+    set_pin(tmp_path, RIGHT)
+    path = tmp_path / pin.PIN_NAME
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {field: value}))
+    assert not PinGate(tmp_path, Clock()).opens(RIGHT)
+    del kept[field]
+    path.write_text(json.dumps(kept))
+    assert not PinGate(tmp_path, Clock()).opens(RIGHT)
+
+
+@pytest.mark.parametrize("text", ["[" * 60000, "[]", "5", "null", '"v"', "1" * 5000])
+def test_a_pin_file_of_another_shape_lets_nobody_in(tmp_path: Path, text: str) -> None:
+    (tmp_path / pin.PIN_NAME).write_text(text)
+    assert not PinGate(tmp_path, Clock()).opens(RIGHT)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"wrong": 1e400}', '{"wrong": NaN}', '{"wrong": -3}', '{"wrong": true}', '{"wrong": "2"}', "[" * 60000]
+)
+def test_a_damaged_count_of_attempts_makes_the_longest_wait(tmp_path: Path, text: str) -> None:
+    set_pin(tmp_path, RIGHT)
+    (tmp_path / pin.ATTEMPTS_NAME).write_text(text)
+    assert PinGate(tmp_path, Clock()).wait_s() == 3600.0
