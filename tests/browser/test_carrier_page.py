@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from simulator.carrier.api import create_app
 from tests.browser.states import CHROMIUM, chromium
-from tests.support.carrier_house import House
-from tests.support.wires import free_port, until
+from tests.support.carrier_house import House, served
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed (name one with VOUCH_CHROMIUM)"),
@@ -32,14 +29,8 @@ def address(house: House) -> Iterator[str]:
     app = create_app(
         *(house.carrier, house.store, house.pki, house.clock), link_is_up=lambda: True, broker=("localhost", 8883)
     )
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(20)
+    with served(app) as address:
+        yield f"{address}/"
 
 
 def test_the_page_says_that_it_is_old_while_the_carrier_answers_with_an_error(address: str) -> None:

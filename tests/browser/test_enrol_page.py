@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from edge.clock import SystemClock
 from edge.evidence.signer import KeyFile
@@ -22,7 +20,7 @@ from simulator.carrier.server import reference_policy
 from simulator.carrier.service import Carrier
 from simulator.carrier.store import Store
 from tests.browser.states import CHROMIUM, chromium
-from tests.support.wires import free_port, until
+from tests.support.carrier_house import served
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed (name one with VOUCH_CHROMIUM)")
 
@@ -35,14 +33,8 @@ def carrier(tmp_path: Path) -> Iterator[str]:
     service = Carrier(store, pki, KeyFile(pki.signing_key), SystemClock(), lambda *_: None)
     service.set_policy(reference_policy())
     app = create_app(service, store, pki, SystemClock(), link_is_up=lambda: False, broker=("localhost", 8883))
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(20)
+    with served(app) as address:
+        yield address
     store.close()
 
 

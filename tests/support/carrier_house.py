@@ -1,6 +1,12 @@
 """A carrier without a network: the broker is a list, its terminals have real keys and signatures."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
+
+import uvicorn
 
 from edge.errors import LinkError
 from edge.evidence.signer import KeyFile
@@ -9,6 +15,7 @@ from simulator.carrier.pki import create_pki, load_public_key
 from simulator.carrier.server import reference_policy
 from simulator.carrier.service import Carrier
 from simulator.carrier.store import Store
+from tests.support.wires import free_port, until
 
 
 class SetClock:
@@ -75,3 +82,18 @@ class House:
     @property
     def alarms(self):
         return [alarm.kind for alarm in reversed(self.store.alarms())]
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The carrier's pages and API on a free port of this machine, by uvicorn as the carrier has it: their address."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
