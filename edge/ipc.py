@@ -90,11 +90,12 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Papers:
-    """Uplink to terminal, which cannot see them: until when its certificate and the carrier's CA hold.
+    """Uplink to terminal, which cannot see them: from and until when its certificate and the carrier's CA hold.
 
     Seconds since 1970.
     """
 
+    from_s: int  # both
     certificate_until_s: int
     ca_until_s: int
 
@@ -143,8 +144,8 @@ def _fields(message: Message) -> list[Any]:
             return [3, topic.value, payload]
         case Link(state, detail):
             return [4, int(state), detail[:_TEXT_LIMIT]]
-        case Papers(certificate_until_s, ca_until_s):
-            return [5, certificate_until_s, ca_until_s]
+        case Papers(from_s, certificate_until_s, ca_until_s):
+            return [5, from_s, certificate_until_s, ca_until_s]
 
 
 def _decoded(body: bytes) -> Message:
@@ -170,8 +171,8 @@ def _checked(fields: object) -> Message:
             return Inbound(_member(Down, topic), payload)
         case [4, int(state), str(detail)] if _is_int(state) and len(detail) <= _TEXT_LIMIT:
             return Link(_member(LinkState, state), detail)
-        case [5, int(certificate), int(ca)] if _is_time(certificate) and _is_time(ca):
-            return Papers(certificate, ca)
+        case [5, int(from_s), int(until_s), int(ca_until_s)] if all(map(_is_time, (from_s, until_s, ca_until_s))):
+            return Papers(from_s, until_s, ca_until_s)
         case _:
             raise IpcError("a frame of unknown kind or with a wrong field")
 

@@ -1,6 +1,8 @@
-"""Until when the uplink's certificate and the carrier's CA hold: read by the uplink, and by `vouch doctor` as root."""
+"""When the uplink's certificate and the carrier's CA hold: read by the uplink, and by `vouch doctor` as root."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from cryptography import x509
 
@@ -18,5 +20,10 @@ def read_papers(settings: UplinkSettings) -> Papers | None:
         authorities = x509.load_pem_x509_certificates(durable.read_plain(settings.ca, CERTIFICATES_MAX, linked=True))
     except (OSError, ValueError):
         return None
-    until_s = [max(0, int(one.not_valid_after_utc.timestamp())) for one in (own, *authorities)]
-    return Papers(until_s[0], max(until_s[1:]))
+    last = max(authorities, key=lambda one: one.not_valid_after_utc)
+    begin = max(own.not_valid_before_utc, last.not_valid_before_utc)
+    return Papers(*(_seconds(at) for at in (begin, own.not_valid_after_utc, last.not_valid_after_utc)))
+
+
+def _seconds(at: datetime) -> int:
+    return max(0, int(at.timestamp()))

@@ -21,6 +21,7 @@ from edge.terminal.session import SessionReport
 from edge.terminal.sockets import inherited_sockets
 from edge.terminal.updating import open_vision
 from edge.watchdog import Notifier
+from edge.words import word_of
 from simulator.camera import Optics, SimulatedCamera
 from simulator.film import Film, FilmClock, Role
 from simulator.phone import PhoneStage
@@ -95,7 +96,7 @@ def _print_measurements(report: SessionReport) -> None:
 def _plain(value: Any) -> Any:
     match value:
         case Enum():
-            return value.name.lower().replace("_", "-")
+            return word_of(value)
         case float():
             return round(value, 4) if math.isfinite(value) else None
         case dict():

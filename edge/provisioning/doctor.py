@@ -14,6 +14,7 @@ from itertools import pairwise
 from edge.drivers.board import BoardHealth
 from edge.drivers.camera import SensorIdentity, SensorKind
 from edge.drivers.storage import Room, Wear
+from edge.ipc import Papers
 from edge.session.quality import MAX_BRIGHTNESS
 
 Measured = str | int | float | bool | None
@@ -284,12 +285,16 @@ def days_left(until_s: int, now_s: int) -> int:
     return (until_s - now_s) // _DAY_S
 
 
-def certificate(until_s: int | None, ca_until_s: int | None, now_s: int) -> Check:
-    """Ends (seconds since 1970) of the uplink's certificate and of the carrier's CA; None: nobody could tell."""
-    if until_s is None or ca_until_s is None:
+def certificate(papers: Papers | None, now_s: int) -> Check:
+    """The uplink's certificate and the carrier's CA; None: nobody could tell."""
+    if papers is None:
         return Check(Name.CERTIFICATE, Verdict.SKIP, "unknown")
-    days, ca_days = days_left(until_s, now_s), days_left(ca_until_s, now_s)
+    days, ca_days = days_left(papers.certificate_until_s, now_s), days_left(papers.ca_until_s, now_s)
     measured: dict[str, Measured] = {"days_left": days, "ca_days_left": ca_days}
+    if now_s < papers.from_s:
+        return Check(
+            Name.CERTIFICATE, Verdict.FAIL, "early", measured | {"days_early": days_left(papers.from_s, now_s) + 1}
+        )
     if min(days, ca_days) < 0:
         return Check(Name.CERTIFICATE, Verdict.FAIL, "expired", measured)
     if min(days, ca_days) < _DAYS_WARN:

@@ -280,6 +280,12 @@ _WORDS: dict[Name, dict[str, _Entry]] = {
             "First check the clock. If it is right, ask the carrier for a new certificate.",
             "请先检查时钟；若时钟正确，请向运营商申请新证书。",
         ),
+        "early": (
+            "Not yet valid: it begins in {days_early} days by this terminal's clock.",
+            "尚未生效：按本终端时钟，{days_early} 天后才生效。",
+            "The clock is slow: connect the network and wait a minute, or set it by hand.",
+            "本机时钟偏慢：请连接网络并等待一分钟，或手动校准。",
+        ),
         "unknown": (
             "The uplink has not told.",
             "联网进程未提供。",

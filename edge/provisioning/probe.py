@@ -101,9 +101,7 @@ def certificate(instruments: Instruments) -> list[Check]:
     while (papers := instruments.papers()) is None and time.monotonic() < until_s:
         time.sleep(_POLL_S)
     now_s = instruments.clock.utc()
-    if papers is None:
-        return [doctor.certificate(None, None, now_s)]
-    return [doctor.certificate(papers.certificate_until_s, papers.ca_until_s, now_s)]
+    return [doctor.certificate(papers, now_s)]
 
 
 def storage(instruments: Instruments) -> list[Check]:

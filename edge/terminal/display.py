@@ -20,6 +20,7 @@ from edge.ipc import LinkState
 from edge.session.decision import Outcome
 from edge.session.machine import Phase, Screen
 from edge.terminal.texts import Language
+from edge.words import word_of
 
 _PREVIEW_WIDTH = 480
 _JPEG_QUALITY = 72
@@ -207,7 +208,7 @@ class View:
             {
                 **screen,
                 "phase": self.screen.phase.value,
-                "action": action.name.lower().replace("_", "-") if action else None,
+                "action": word_of(action) if action else None,
                 "progress": round(self.screen.progress, 2),
                 "time_left_s": None if self.screen.time_left_s is None else round(self.screen.time_left_s, 1),
                 "outcome": outcome.value if (outcome := for_the_person(self.screen.outcome)) else None,
@@ -219,7 +220,7 @@ class View:
                 "service": self.service.value,
                 "training": self.training,
                 "fault": self.fault,
-                "link": self.link.name.lower().replace("_", "-"),
+                "link": word_of(self.link),
                 "desk": self.desk.value,
                 "scanning": self.scanning,
                 "order": self.order,

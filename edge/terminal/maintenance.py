@@ -25,6 +25,7 @@ from edge.terminal.sockets import technician_sockets
 from edge.terminal.technician.page import Desk, TechnicianServer
 from edge.terminal.updating import folder_of
 from edge.terminal.workbench import Nudge, Workbench
+from edge.words import word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Maintenance:
             "software": SOFTWARE_VERSION,
             "fault": lent.fault(),
             "in_session": lent.in_session(),
-            "link": "no-uplink" if state is None else state.name.lower().replace("_", "-"),
+            "link": "no-uplink" if state is None else word_of(state),
             "link_detail": lent.link.detail,
             "pending": _pending(lent.journal),
             "days_left": None if papers is None else days_left(papers.certificate_until_s, now_s),

@@ -23,6 +23,7 @@ from edge.evidence.claims import Mode, order_commitment
 from edge.provisioning import qr
 from edge.provisioning.enrolment import parse_request
 from edge.session.decision import Outcome
+from edge.words import word_of
 from simulator.carrier.judgement import Alarm, Registration, registration
 from simulator.carrier.pki import CarrierPki
 from simulator.carrier.service import Carrier
@@ -37,8 +38,8 @@ _PAGE_TYPES = {
     "enrol.html": "text/html",
     "enrol.js": "text/javascript",
 }
-_FOR_USE = {mode.name.lower().replace("_", "-") for mode in Mode if mode not in (Mode.TRAINING, Mode.SELF_TEST)}
-_OUTCOMES = {outcome.name.lower().replace("_", "-"): outcome for outcome in Outcome}
+_FOR_USE = {word_of(mode) for mode in Mode if mode not in (Mode.TRAINING, Mode.SELF_TEST)}
+_OUTCOMES = {word_of(outcome): outcome for outcome in Outcome}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"

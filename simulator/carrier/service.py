@@ -25,6 +25,7 @@ from edge.evidence.signer import Signer, key_id
 from edge.evidence.trust import decode_trust
 from edge.ipc import Down, Up
 from edge.session.decision import Policy
+from edge.words import word_of
 from simulator.carrier import registry
 from simulator.carrier.judgement import Alarm, Finding, Statement, is_trusted, judge
 from simulator.carrier.pki import CarrierPki, load_public_key
@@ -336,7 +337,7 @@ def _json(value: Any) -> Any:
         case bytes():
             return value.hex()
         case Enum():
-            return value.name.lower().replace("_", "-")
+            return word_of(value)
         case tuple():
             return [_json(item) for item in value]
         case _ if dataclasses.is_dataclass(value):

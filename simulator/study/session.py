@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from edge.session.decision import CheckOutcome, Outcome, Reason
+from edge.session.decision import CheckOutcome, Reason
 from edge.session.machine import SessionMeasures
+from edge.words import word_of
 from simulator.person import draw_identity
 from simulator.play import Played, Terminal, play
 from simulator.scenario import Scenario, skin_tone
@@ -76,10 +77,10 @@ def summed_up(scenario: Scenario, played: Played, *, wall_s: float = 0.0) -> Row
         strength=scenario.attack.strength.value if scenario.attack else "",
         light=scenario.light.kind.value,
         tone=_tone(scenario.holder),
-        outcome=_name(result.outcome),
-        pad=_name(result.pad),
-        reasons=tuple(_name(r) for r in result.reasons),
-        failures=tuple(_name(r) for r in measures.failures),
+        outcome=word_of(result.outcome),
+        pad=word_of(result.pad),
+        reasons=tuple(word_of(r) for r in result.reasons),
+        failures=tuple(word_of(r) for r in measures.failures),
         duration_s=round(measures.duration_s, 3),
         frames=played.frames,
         wall_s=round(wall_s, 2),
@@ -109,7 +110,7 @@ def _cues(played: Played) -> dict[str, str]:
 
 
 def _margins(measures: SessionMeasures) -> dict[str, float | None]:
-    told = {CUES.get(reason, _name(reason)): margin for reason, margin in measures.margins}
+    told = {CUES.get(reason, word_of(reason)): margin for reason, margin in measures.margins}
     if measures.score is not None and measures.match_threshold:
         told[COMPARISON] = measures.score / measures.match_threshold
     return {name: None if m is None or not math.isfinite(m) else round(m, 3) for name, m in told.items()}
@@ -127,10 +128,6 @@ def _sensor_s(steps: tuple[str, ...]) -> float | None:
     first = at.get("exposure")
     after = min((ms for name, ms in at.items() if name.startswith("step 1")), default=None)
     return None if first is None or after is None else (after - first) / 1000
-
-
-def _name(value: Outcome | CheckOutcome | Reason) -> str:
-    return value.name.lower().replace("_", "-")
 
 
 @lru_cache(maxsize=64)

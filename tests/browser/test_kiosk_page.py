@@ -26,6 +26,7 @@ from edge.terminal.display import (
     StaffPressed,
 )
 from edge.terminal.texts import Language
+from edge.words import word_of
 from tests.browser.states import CHROMIUM, SIZES, STATES, Kiosk, chromium, show
 
 pytest.importorskip("playwright.sync_api")
@@ -368,7 +369,7 @@ def test_every_word_exists_in_every_language(page) -> None:
         assert set(language["guidance"]) == {guidance.value for guidance in Guidance}
         assert set(language["cardView"]) == {view.value for view in CardView}
         assert set(language["short"]) == {outcome.value for outcome in PersonOutcome}
-        prompted = {kind.name.lower().replace("_", "-") for kind in ChallengeKind} - {"exposure"}
+        prompted = {word_of(kind) for kind in ChallengeKind} - {"exposure"}
         assert prompted <= set(language)
         assert set(language["outcome"]) == {outcome.value for outcome in PersonOutcome}
         assert all(language["guidance"].values())

@@ -145,7 +145,7 @@ def counter(tmp_path: Path):
 def test_a_self_test_goes_the_whole_road_and_only_the_signed_receipt_counts(counter: Counter) -> None:
     path = counter.place.settings.socket_path
     with UplinkEnd(path) as end:
-        end.send(Papers(2_000_000_000, 2_100_000_000))
+        end.send(Papers(1_700_000_000, 2_000_000_000, 2_100_000_000))
         examination = counter.terminal.workbench.examine()
         sent = end.expect(lambda m: isinstance(m, Publish) and m.topic is Up.RESULT, timeout_s=40)
         claims = opened(counter.place, sent.payload)

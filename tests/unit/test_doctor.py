@@ -18,12 +18,14 @@ from edge.drivers.camera import SensorIdentity, SensorKind
 from edge.drivers.opencv_camera import video_identity
 from edge.drivers.storage import Medium, Room, Wear, read_wear
 from edge.errors import BusyError, ConfigError
+from edge.ipc import Papers
 from edge.provisioning import doctor, doctor_text, doctor_words
 from edge.provisioning.doctor import Check, ExposureStep, Light, Name, RoundTrip, TargetSeen, Trip, Verdict
 
 NOW = 1_795_000_000
 DAY = 86_400
 LIT = Light(0.5, 0.4, 0.1, 2.0, by_face=True)
+PAPERS = Papers(from_s=NOW - DAY, certificate_until_s=NOW + 90 * DAY, ca_until_s=NOW + 900 * DAY)
 BOARD = BoardHealth(50.0, False, False, "Raspberry Pi 5", False, False)
 ROOM = Room(total_bytes=16 * 2**30, free_bytes=8 * 2**30, free_inodes=100_000, read_only=False)
 EMMC = Wear(Medium.EMMC, "SCA16G", 10, 1)
@@ -83,10 +85,20 @@ STORIES = {
     "a target not recognised": (lambda: doctor.self_match(TargetSeen.DIFFERS), Verdict.FAIL),
     "a software key": (lambda: doctor.keys(hardware=False, carrier_keys=1), Verdict.WARN),
     "a hardware key": (lambda: doctor.keys(hardware=True, carrier_keys=1), Verdict.PASS),
-    "a fresh certificate": (lambda: doctor.certificate(NOW + 90 * DAY, NOW + 900 * DAY, NOW), Verdict.PASS),
-    "a certificate near its end": (lambda: doctor.certificate(NOW + 9 * DAY, NOW + 900 * DAY, NOW), Verdict.WARN),
-    "an expired certificate": (lambda: doctor.certificate(NOW - 1, NOW + 900 * DAY, NOW), Verdict.FAIL),
-    "an expired CA": (lambda: doctor.certificate(NOW + 90 * DAY, NOW - DAY, NOW), Verdict.FAIL),
+    "a fresh certificate": (lambda: doctor.certificate(PAPERS, NOW), Verdict.PASS),
+    "a certificate near its end": (
+        lambda: doctor.certificate(replace(PAPERS, certificate_until_s=NOW + 9 * DAY), NOW),
+        Verdict.WARN,
+    ),
+    "an expired certificate": (
+        lambda: doctor.certificate(replace(PAPERS, certificate_until_s=NOW - 1), NOW),
+        Verdict.FAIL,
+    ),
+    "an expired CA": (lambda: doctor.certificate(replace(PAPERS, ca_until_s=NOW - DAY), NOW), Verdict.FAIL),
+    "a certificate that has not begun": (
+        lambda: doctor.certificate(replace(PAPERS, from_s=NOW + 1), NOW),
+        Verdict.FAIL,
+    ),
     "a clock of 1970": (lambda: doctor.clock(0, synchronised=False, offset_s=None), Verdict.FAIL),
     "an hour from the carrier": (lambda: doctor.clock(NOW, synchronised=True, offset_s=3600), Verdict.FAIL),
     "a minute from the carrier": (lambda: doctor.clock(NOW, synchronised=True, offset_s=-60), Verdict.WARN),
@@ -125,7 +137,7 @@ STORIES = {
     "a target with glare": (lambda: doctor.self_match(TargetSeen.NO_FACE), Verdict.FAIL),
     "whole models": (lambda: doctor.models("p", "1.0", b"a", b"a"), Verdict.PASS),
     "models changed below the process": (lambda: doctor.models("p", "1.0", b"a", b"b"), Verdict.WARN),
-    "an uplink that has not told": (lambda: doctor.certificate(None, None, NOW), Verdict.SKIP),
+    "an uplink that has not told": (lambda: doctor.certificate(None, NOW), Verdict.SKIP),
     "a clock without a receipt": (lambda: doctor.clock(NOW, synchronised=True, offset_s=None), Verdict.PASS),
     "a warm board": (lambda: doctor.temperature(replace(BOARD, temperature_c=78.0)), Verdict.WARN),
     "a supply that is not watched": (lambda: doctor.power(BoardHealth(None, None, None, None)), Verdict.SKIP),

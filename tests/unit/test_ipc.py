@@ -32,7 +32,7 @@ messages = st.one_of(
     st.builds(Published, ids, st.integers(0, 255)),
     st.builds(Inbound, st.sampled_from(Down), payloads),
     st.builds(Link, st.sampled_from(LinkState), st.text(max_size=200)),
-    st.builds(Papers, st.integers(0, 2**40 - 1), st.integers(0, 2**40 - 1)),
+    st.builds(Papers, *[st.integers(0, 2**40 - 1)] * 3),
 )
 
 
