@@ -30,7 +30,7 @@ COLUMNS, ROWS = WIDTH // STRIDE, HEIGHT // STRIDE
 BATCH = 48
 FRESH = 16  # of a batch; the rest was seen before (composing costs as much as learning)
 KEPT = 6000
-HARD = 6  # of a batch: pictures without a face in which the network found one
+HARD = 10  # of a batch: pictures without a face in which the network found one
 HARD_KEPT, HARD_FROM = 1500, 0.15  # how many are kept, and from which probability on
 PROFILES_AS_OFTEN = 8  # faces turned by more than 17 degrees are few in the pool: each counts as so many
 # Peak learning rate, from random numbers and where a shipped network goes on.

@@ -22,6 +22,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from edge.vision import crops
+from edge.vision.detector import Detector
+from edge.vision.pack import Pack, Role
+from edge.vision.runtime import Model
 from models.training import scenes, warm
 from models.training.detector import Residual, conv
 from models.training.run import Run, half, pixels
@@ -31,7 +34,10 @@ BATCH = 48
 FRESH = 4  # of a batch are turned, lidded or pasted for it,
 AGAIN = 16  # and so many were made before, are cut and lit anew (making one costs as much as learning from it)
 DRAWN = 6  # on top, where drawn people are there
+LURED = 3  # on top: things in empty rooms that the pack's detector takes for a face, or nearly
+LURE_PX, LURE_FROM = 192, 0.15  # side of the cut that is kept of one; from which of the detector's scores on
 KEPT = 9000
+PROFILES_AS_OFTEN = 8  # faces turned by more than 27 degrees: each counts as so many
 RATE, RATE_ON = 1e-3, 6e-4  # peak learning rate, from random numbers and where a shipped network goes on
 # From this share of the run on, the first layers rest: they are a third of the work and have learned their edges.
 STILL_FROM = 0.4
@@ -160,9 +166,8 @@ def _lids(
     return image, openness_of(mesh)
 
 
-def _jittered(rng: np.random.Generator, points: np.ndarray, *, plain: bool) -> tuple[crops.Crop, float]:
+def _jittered(rng: np.random.Generator, keypoints: np.ndarray, *, plain: bool) -> tuple[crops.Crop, float]:
     """The crop rule with the errors that a detector and a moving head make; presence 0 where the face is lost."""
-    keypoints = crops.keypoints_from_landmarks(points)
     exact = crops.landmark_crop(keypoints)
     side = SIZE / exact.scale
     shift, scale, roll = rng.normal(0, 0.035, 2), np.exp(rng.normal(0, 0.07)), rng.normal(0, 0.08)
@@ -226,6 +231,30 @@ class Seen:
     openness: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Lure:
+    """What is no face but looks like one: a cut of a room, uint8 RGB [LURE_PX, LURE_PX, 3]; keypoints [5, 2] px."""
+
+    picture: np.ndarray
+    keypoints: np.ndarray
+
+
+def find_lures(rooms: list, frames: int = 4000) -> list[Lure]:
+    """Where the pack's detector sees a face, or nearly, in `frames` cuts of rooms without one."""
+    pack, rng, lures = Pack.load(Path(__file__).parents[1]), np.random.default_rng(2002), []
+    spec = pack.manifest.detector
+    detector = Detector(spec.model_copy(update={"score_min": LURE_FROM}), Model(spec, pack.contents[Role.DETECTOR]))
+    for _ in range(frames):
+        frame = scenes.room_background(rng, rooms, 320, 240).astype(np.uint8)
+        for found in detector.detect(np.ascontiguousarray(frame[..., ::-1])):
+            exact = crops.landmark_crop(found.keypoints)
+            centre = exact.to_picture(np.array([[exact.size_px / 2] * 2]))[0]
+            matrix = scenes.square_to(centre, 2 * exact.size_px / exact.scale, 0.0, LURE_PX)
+            picture = scenes.warp_small(frame, matrix, (LURE_PX, LURE_PX), cv2.BORDER_REPLICATE)
+            lures.append(Lure(picture, found.keypoints @ matrix[:, :2].T + matrix[:, 2]))
+    return lures
+
+
 @dataclass(slots=True)
 class Feed:
     """Training crops. Costly faces (turned, lids drawn down, on other backgrounds) are kept and cut anew many times."""
@@ -235,6 +264,7 @@ class Feed:
     turner: scenes.HeadTurner
     chosen: np.ndarray  # indices of the pool to draw from
     drawn: Path | None = None
+    lures: list[Lure] = field(default_factory=list)
     _teacher: scenes.Teacher = field(default_factory=scenes.Teacher)
     _kept: deque[Seen] = field(default_factory=lambda: deque(maxlen=KEPT))
     _people: dict[str, np.ndarray] | None = None
@@ -250,6 +280,8 @@ class Feed:
             self._people = dict(np.load(self.drawn))
         if self._people is not None:
             crops_ += [_drawn(rng, self._people) for _ in range(DRAWN)]
+        if self.lures:
+            crops_ += [lured(rng, self.lures[int(rng.integers(len(self.lures)))]) for _ in range(LURED)]
         parts = [np.stack(part) for part in zip(*crops_, strict=True)]
         return tuple(torch.from_numpy(part if k == 0 else part.astype(np.float32)) for k, part in enumerate(parts))
 
@@ -318,7 +350,8 @@ class Feed:
 
 def training_feed(pool: scenes.Pool, people: Path | None = None) -> Feed:
     """Crops of all that is not held out; people: see `train`."""
-    return Feed(pool, scenes.load_rooms(held_out=False), scenes.HeadTurner(pool), balanced(pool), people)
+    rooms = scenes.load_rooms(held_out=False)
+    return Feed(pool, rooms, scenes.HeadTurner(pool), balanced(pool), people, find_lures(rooms))
 
 
 def crop_of(rng: np.random.Generator, face: Seen, rooms: list) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
@@ -327,7 +360,7 @@ def crop_of(rng: np.random.Generator, face: Seen, rooms: list) -> tuple[np.ndarr
     if rng.random() < 0.5:
         picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
         points = points[scenes.MIRROR] * [-1, 1] + [picture.shape[1] - 1, 0]
-    crop, presence = _jittered(rng, points, plain=False)
+    crop, presence = _jittered(rng, crops.keypoints_from_landmarks(points), plain=False)
     if rng.random() < 0.04:
         out, presence = scenes.room_background(rng, rooms, SIZE, SIZE).astype(np.uint8), 0.0
     else:
@@ -336,13 +369,24 @@ def crop_of(rng: np.random.Generator, face: Seen, rooms: list) -> tuple[np.ndarr
     return scenes.seen_by_camera(rng, out), crop.to_crop(points) / SIZE, presence, openness
 
 
+def lured(rng: np.random.Generator, lure: Lure) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """A crop around it as a camera sees it, mirrored half of the time: as `crop_of`, with no face there."""
+    picture, keypoints = lure.picture, lure.keypoints
+    if rng.random() < 0.5:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+        keypoints = keypoints[[1, 0, 2, 4, 3]] * [-1, 1] + [LURE_PX - 1, 0]
+    crop, _ = _jittered(rng, keypoints, plain=True)
+    out = scenes.warp_small(picture, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
+    return scenes.seen_by_camera(rng, out), np.zeros((len(scenes.LANDMARKS), 2)), 0.0, np.zeros(3)
+
+
 def plain_crop(rng: np.random.Generator, face: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For validation: a face as it is, mirrored half of the time, cut with small errors; crop, points, openness."""
     picture, points, openness = face.picture, face.points, face.openness
     if rng.random() < 0.5:
         picture, openness = np.ascontiguousarray(picture[:, ::-1]), openness[[1, 0, 2]]
         points = points[scenes.MIRROR] * [-1, 1] + [picture.shape[1] - 1, 0]
-    crop, _ = _jittered(rng, points, plain=True)
+    crop, _ = _jittered(rng, crops.keypoints_from_landmarks(points), plain=True)
     cut = scenes.warp_small(picture, crop.matrix, (SIZE, SIZE), cv2.BORDER_REPLICATE)
     return cut, crop.to_crop(points) / SIZE, openness
 
@@ -478,8 +522,9 @@ def balanced(pool: scenes.Pool) -> np.ndarray:
         mesh = np.asarray(pool.mesh[index], np.float64).copy()
         mesh[scenes.LANDMARKS[:32], :2] = pool.eyes[index]
         opening = openness_of(mesh)
-        rare = abs(scenes.mesh_yaw(mesh)) > 0.3 or opening[:2].min() < 0.4 or opening[2] > 0.5
-        chosen += [index] * (3 if rare else 1)
+        yaw = abs(scenes.mesh_yaw(mesh))
+        rare = yaw > 0.3 or opening[:2].min() < 0.4 or opening[2] > 0.5
+        chosen += [index] * (PROFILES_AS_OFTEN if yaw > 0.5 else 3 if rare else 1)
     return np.array(chosen)
 
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is missing: make test-trainin
 
 from torch import nn  # noqa: E402
 
-from models.training import detector, embedder, scenes, warm  # noqa: E402
+from models.training import detector, embedder, landmarks, scenes, warm  # noqa: E402
 from models.training.run import Run, pixels  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)
@@ -238,6 +238,20 @@ def test_the_detector_learns_one_picture_by_heart() -> None:
     assert found > 0.5
     assert not others
     assert detector.iou(where, box) > 0.6
+
+
+def test_what_the_detector_takes_for_a_face_is_cut_with_it_in_the_middle_and_taught_as_none() -> None:
+    face, rng = cv2.imread(str(MODELS / "bench.jpg"), cv2.IMREAD_COLOR_RGB), np.random.default_rng(5)
+    room = cv2.copyMakeBorder(cv2.resize(face, (160, 160)), 40, 40, 80, 80, cv2.BORDER_REPLICATE)
+    assert not landmarks.find_lures([np.full((216, 288, 3), 90, np.uint8)], 20)
+    lures = landmarks.find_lures([room], 40)
+    assert lures
+    for lure in lures:
+        assert lure.picture.shape == (landmarks.LURE_PX, landmarks.LURE_PX, 3)
+        assert np.abs(lure.keypoints.mean(axis=0) - landmarks.LURE_PX / 2).max() < landmarks.LURE_PX / 6
+        picture, points, presence, openness = landmarks.lured(rng, lure)
+        assert (picture.shape, points.shape, openness.shape) == ((128, 128, 3), (138, 2), (3,))
+        assert presence == 0
 
 
 def test_a_room_stays_a_picture_however_it_is_changed() -> None:
