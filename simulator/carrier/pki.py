@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edge import durable
 from edge.errors import ProvisioningError
 from edge.evidence import cose
 from edge.evidence.signer import KeyFile
@@ -71,6 +71,11 @@ class CarrierPki:
     def signing_key(self) -> Path:
         """Signs challenges, receipts and policies; terminals know its public half."""
         return self.folder / "signing.key.pem"
+
+    @property
+    def next_signing_key(self) -> Path:
+        """Only while `rotate_signing_key` is at work, or was cut short."""
+        return self.folder / "signing.key.pem.next"
 
     @property
     def signing_public_key(self) -> Path:
@@ -134,14 +139,19 @@ def rotate_signing_key(pki: CarrierPki) -> TrustRecord:
     By the root, because only the newest set is sent, and every terminal must take it: a new one knows nothing but the
     root, and one that was away through two rotations has no key in force that could have signed it. The key before
     stays in the set until the next rotation: messages that it signed and that are still on their way are believed.
+    Cut short anywhere, the carrier goes on with the key before, which the set still names; called again, it is ended.
     """
     root, former = KeyFile(pki.root_key), KeyFile(pki.signing_key)
-    before = decode_trust(cose.parse(pki.trust.read_bytes()).payload)
-    pki.signing_key.rename(pki.folder / f"signing-{former.key_id.hex()}.key.pem")
-    key = _new_key(pki.signing_key).public_key()
-    record = TrustRecord(before.version + 1, (key, former.public_key), before.grace_days)
-    pki.trust.write_bytes(build_trust(record, root))
-    pki.signing_public_key.write_bytes(public_pem(key))
+    record = decode_trust(cose.parse(pki.trust.read_bytes()).payload)
+    if not pki.next_signing_key.exists():
+        _new_key(pki.next_signing_key)
+    key = KeyFile(pki.next_signing_key).public_key
+    if record.keys[0] != key:  # else an earlier call came so far and no further
+        record = TrustRecord(record.version + 1, (key, former.public_key), record.grace_days)
+        durable.write(pki.trust, build_trust(record, root), 0o644)
+    durable.write(pki.signing_public_key, public_pem(key), 0o644)
+    durable.write(pki.folder / f"signing-{former.key_id.hex()}.key.pem", pki.signing_key.read_bytes(), 0o600)
+    pki.next_signing_key.replace(pki.signing_key)
     return record
 
 
@@ -265,6 +275,5 @@ def _new_key(path: Path) -> EllipticCurvePrivateKey:
     """A new P-256 key, written so that nobody else may ever read it, not even for a moment."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+    durable.write(path, pem, 0o600)
     return key

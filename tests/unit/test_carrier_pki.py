@@ -1,8 +1,10 @@
 """The carrier's keys and certificates."""
 
+import itertools
 import ssl
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -12,8 +14,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.config import load
 from edge.errors import ProvisioningError
-from edge.evidence.signer import key_id
-from edge.evidence.trust import Trust
+from edge.evidence import cose
+from edge.evidence.signer import KeyFile, key_id
+from edge.evidence.trust import Trust, decode_trust
 from edge.provisioning import identity, installation
 from simulator.carrier.pki import (
     CARRIER_CLIENT,
@@ -141,3 +144,31 @@ def test_a_terminal_that_was_away_is_renewed_by_bundle_after_two_rotations(tmp_p
     rotate_signing_key(pki)
     asked = identity.ask(tmp_path / "box", site="shop")
     assert signing_kid(pki) in enrolled(pki, tmp_path / "box", asked)
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_a_rotation_cut_short_leaves_a_carrier_that_works_and_is_ended_by_the_next_call(tmp_path, monkeypatch, cut):
+    pki = create_pki(tmp_path, now=NOW)
+    former, steps = KeyFile(pki.signing_key), itertools.count(1)
+    replace = Path.replace
+
+    def replaced(self: Path, target: Path) -> Path:
+        if next(steps) == cut:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)  # how each of its five files comes to its name
+    with pytest.raises(KeyboardInterrupt):
+        rotate_signing_key(pki)
+    monkeypatch.undo()
+    kept = decode_trust(cose.parse(open_pki(tmp_path).trust.read_bytes()).payload)
+    assert KeyFile(pki.signing_key).key_id == former.key_id
+    assert former.public_key in kept.keys
+    record = rotate_signing_key(pki)
+    now = KeyFile(pki.signing_key).public_key
+    assert (record.version, record.keys) == (2, (now, former.public_key))
+    assert record == decode_trust(cose.parse(pki.trust.read_bytes()).payload)
+    assert load_public_key(pki.signing_public_key.read_bytes()) == now
+    assert KeyFile(tmp_path / f"signing-{former.key_id.hex()}.key.pem").public_key == former.public_key
+    assert not pki.next_signing_key.exists()
+    assert rotate_signing_key(pki).version == 3
