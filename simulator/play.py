@@ -145,19 +145,19 @@ class _Rules:
 
 
 def save(path: Path, scenario: Scenario, terminal: Terminal, played: Played) -> None:
-    """Scenario, policy and observations as lines of JSON. Of the templates only their likeness to each other is kept:
-    vectors with the same cosines are made from it when the session is replayed.
+    """Scenario, policy and observations as lines of JSON. Of the templates only their likeness to each other and to
+    the cohort is kept: vectors with the same cosines are made from it when the session is replayed.
     """
     if played.reference is None:
         raise ConfigError("the session had no reference", todo="record one whose document can be read")
-    templates = [played.reference.vector]
+    templates = [played.reference]
     at: list[int | None] = []
     for seen in played.observations:
         template = None if seen.face is None else seen.face.template
         at.append(None if template is None else len(templates))
         if template is not None:
-            templates.append(template.vector)
-    vectors = np.stack(templates).astype(np.float64)
+            templates.append(template)
+    vectors = np.stack([template.vector for template in templates]).astype(np.float64)
     policy = {**asdict(terminal.policy), "digest": terminal.policy.digest.hex()}
     head = {
         "scenario": scenario.model_dump(mode="json"),
@@ -166,6 +166,7 @@ def save(path: Path, scenario: Scenario, terminal: Terminal, played: Played) -> 
         "outcome": played.result.outcome.name,
         "reasons": [reason.name for reason in played.result.reasons],
         "likeness": np.round(vectors @ vectors.T, 4).tolist(),
+        "cohort": [round(template.cohort, 4) for template in templates],
         "templates": at,
     }
     path.write_text(
@@ -184,15 +185,16 @@ def replay(path: Path) -> tuple[Played, dict[str, Any]]:
         policy = Policy(**{**told, "digest": bytes.fromhex(told["digest"]), "challenges": kinds})
         observations = observations_from_jsonl(rest)
         vectors = _vectors(np.asarray(head["likeness"]))
+        templates = [Template(v, "replayed", float(c)) for v, c in zip(vectors, head["cohort"], strict=True)]
         at = head["templates"]
     except (ValueError, KeyError, TypeError) as exc:
         raise ConfigError(f"{path} is no recorded session: {exc}", todo="record one with vouch-sim session") from exc
     clock = VirtualClock()
     begin = machine.Begin(scenario.nonce, policy, float(head["match_threshold"]), exposure_control=True)
     rules = _Rules(begin, clock, lambda _: None)
-    reference = Template(vectors[0], "replayed")
+    reference = templates[0]
     rules.send(machine.ReferenceReady(reference))
-    for seen in _with_templates(observations, at, vectors):
+    for seen in _with_templates(observations, at, templates):
         clock.advance_to(seen.frame.t_s)
         rules.send(machine.Seen(seen))
         if rules.state.phase is Phase.DONE:
@@ -201,13 +203,13 @@ def replay(path: Path) -> tuple[Played, dict[str, Any]]:
 
 
 def _with_templates(
-    observations: tuple[Observation, ...], at: list[int | None], vectors: np.ndarray
+    observations: tuple[Observation, ...], at: list[int | None], templates: list[Template]
 ) -> Iterator[Observation]:
     for seen, index in zip(observations, at, strict=True):
         if index is None or seen.face is None:
             yield seen
         else:
-            yield replace(seen, face=replace(seen.face, template=Template(vectors[index], "replayed")))
+            yield replace(seen, face=replace(seen.face, template=templates[index]))
 
 
 def _vectors(likeness: np.ndarray) -> np.ndarray:

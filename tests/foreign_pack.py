@@ -58,7 +58,7 @@ outputs = [
 file = "mobilefacenet_fp16.tflite"
 {mobilefacenet_fp16}
 licence = "Apache-2.0"
-match = [{{ fmr_ppm = 1000, cosine = 0.4 }}]
+match = [{{ fmr_ppm = 1000, score = 0.4 }}]
 input = {{ shape = [1, 112, 112, 3], dtype = "float32", colour = "rgb", scale = {scale}, offset = {offset} }}
 outputs = [{{ tensor = 0, shape = [1, 128], dtype = "float32", holds = [{{ meaning = "embedding", count = 128 }}] }}]
 """

@@ -177,7 +177,7 @@ file = "embedder.tflite"
 sha256 = "{embedder_sha256}"
 size_bytes = {embedder_size}
 licence = "Apache-2.0"
-match = [{{ fmr_ppm = 10000, cosine = 0.3 }}, {{ fmr_ppm = 1000, cosine = 0.4 }}, {{ fmr_ppm = 100, cosine = 0.5 }}]
+match = [{{ fmr_ppm = 10000, score = 0.3 }}, {{ fmr_ppm = 1000, score = 0.4 }}, {{ fmr_ppm = 100, score = 0.5 }}]
 input = {{ shape = [1, 32, 32, 3], dtype = "float32", colour = "rgb", scale = [1, 1, 1], offset = [0, 0, 0] }}
 outputs = [{{ tensor = 0, shape = [1, 8], dtype = "float32", holds = [{{ meaning = "embedding", count = 8 }}] }}]
 """

@@ -47,7 +47,7 @@ class Vision(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What sees, and the cosine from which the reference portrait counts as recognised."""
+    """What sees, and the score from which the reference portrait counts as recognised."""
 
     vision: Vision
     threshold: float

@@ -17,17 +17,23 @@ class Template:
 
     vector: npt.NDArray[np.float32]  # (d,), L2 norm 1
     model: str = ""  # digest of the model that made it: templates of different models never compare
+    cohort: float = 0.0  # mean cosine to the nearest faces of the model's cohort; 0 where the model has none
 
     def __repr__(self) -> str:
         return f"Template(<{self.vector.shape[0]} numbers>)"
 
 
 def compare(probe: Template, reference: Template) -> float:
-    """Comparison score: cosine of two templates, -1..1, higher is more alike. ValueError where models differ."""
+    """Comparison score, -2..2, higher is more alike. ValueError where models differ.
+
+    The cosine, less what both faces have in common with faces at large: a young woman's is near to more strangers' than
+    an old man's, and would match more of them (adaptive cohort normalisation, Auckenthaler et al. 2000, means alone).
+    """
     if probe.model != reference.model or probe.vector.shape != reference.vector.shape:
         msg = "templates of different models cannot be compared"
         raise ValueError(msg)
-    return float(np.clip(np.dot(probe.vector, reference.vector), -1.0, 1.0))
+    cosine = float(np.clip(np.dot(probe.vector, reference.vector), -1.0, 1.0))
+    return cosine - (probe.cohort + reference.cohort) / 2
 
 
 def mean_template(templates: tuple[Template, ...]) -> Template:
@@ -36,7 +42,10 @@ def mean_template(templates: tuple[Template, ...]) -> Template:
         msg = "templates of different models have no mean"
         raise ValueError(msg)
     total = np.sum([t.vector for t in templates], axis=0)
-    return Template((total / max(float(np.linalg.norm(total)), 1e-9)).astype(np.float32), templates[0].model)
+    length = max(float(np.linalg.norm(total)), 1e-9)
+    # One person's templates have the same nearest faces in the cohort, so cosines to these add up as the vectors do.
+    cohort = sum(t.cohort for t in templates) / length
+    return Template((total / length).astype(np.float32), templates[0].model, cohort)
 
 
 def match_band(score: float, threshold: float) -> int:

@@ -138,7 +138,7 @@ def _our_tasks(pack: Pack, frames: list[Image], threads: int) -> dict[str, Task]
     seen = pipeline.process(frames[0], _info(frames[0], 0), embed=True)
     points = _assumed_points(frames[0]) if seen.face is None else crops.keypoints_from_landmarks(seen.face.points)
     template = stages.embedder.template(_levels(frames[0]), points)
-    threshold = pack.manifest.embedder.match[0].cosine
+    threshold = pack.manifest.embedder.match[0].score
     return {
         "detect": lambda k: stages.detector.detect(frames[k % len(frames)]),
         "landmarks": lambda k: stages.finder.find(_levels(frames[k % len(frames)]), points),

@@ -13,6 +13,8 @@ from edge.vision.pack import EmbedderSpec, Meaning
 from edge.vision.picture import Image, Levels
 from edge.vision.runtime import FloatArray, Model
 
+_NO_COHORT = np.zeros((1, 0), np.float32)
+
 
 class Embedder:
     """Align by five points, run on the face and its mirror image, normalise."""
@@ -31,20 +33,23 @@ class Embedder:
         # A face and its mirror image are one person: the mean of both answers loses part of the noise of each
         # (LFW folds 1 to 5, 1,000 pairs: 90.7 % alone, 91.3 % with the mirror image).
         cv2.flip(aligned, 1, dst=self._mirrored)
-        both = self._unit(aligned) + self._unit(self._mirrored)
-        return Template(_normalised(both, self._spec.file), model=self._spec.sha256)
+        sides = [self._answer(aligned), self._answer(self._mirrored)]
+        vector, cohort = self._unit(*(np.sum(part, axis=0) for part in zip(*sides, strict=True)))
+        nearest = np.sort(cohort)[-self._spec.cohort_nearest :] if self._spec.cohort_nearest else np.zeros(1)
+        return Template(vector, self._spec.sha256, float(nearest.mean()))
 
     def wipe(self) -> None:
         """Overwrite what the last picture left."""
         self._mirrored.fill(0)
         self._model.wipe()
 
-    def _unit(self, aligned_bgr: Image) -> FloatArray:
-        return _normalised(self._model.run(aligned_bgr)[Meaning.EMBEDDING][0], self._spec.file)
+    def _answer(self, aligned_bgr: Image) -> tuple[FloatArray, FloatArray]:
+        found = self._model.run(aligned_bgr)
+        return self._unit(found[Meaning.EMBEDDING][0], found.get(Meaning.COHORT, _NO_COHORT)[0])
 
-
-def _normalised(vector: FloatArray, file: str) -> FloatArray:
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length < 1e-6:
-        raise PackError(f"{file} gives no template", todo="install another pack")
-    return (vector / np.float32(length)).astype(np.float32)
+    def _unit(self, vector: FloatArray, cohort: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The vector at length 1, and its products with the cohort's faces, which shrink with it."""
+        length = float(np.linalg.norm(vector))
+        if not np.isfinite(length) or length < 1e-6 or not np.isfinite(cohort).all():
+            raise PackError(f"{self._spec.file} gives no template", todo="install another pack")
+        return (vector / np.float32(length)).astype(np.float32), (cohort / np.float32(length)).astype(np.float32)

@@ -58,6 +58,6 @@ def list_pack(folder: Path) -> list[str]:
         lines.append(f"           sha256 {spec.sha256}")
     lines.append(
         "thresholds "
-        + ", ".join(f"FMR {entry.fmr_ppm / 1e6:g}: cosine {entry.cosine:.3f}" for entry in manifest.embedder.match)
+        + ", ".join(f"FMR {entry.fmr_ppm / 1e6:g}: score {entry.score:.3f}" for entry in manifest.embedder.match)
     )
     return lines

@@ -97,6 +97,7 @@ class Meaning(Enum):
     OPENNESS = "openness"  # landmarks: right eye, left eye, mouth; 0 closed, 1 open in the population's mean
     BONA_FIDE = "bona_fide"  # antispoof: one column, or one a class
     EMBEDDING = "embedding"
+    COHORT = "cohort"  # embedder: dot products of the embedding with unit vectors, one a face of a cohort
 
 
 class Activation(Enum):
@@ -327,25 +328,35 @@ class AntispoofSpec(SquareSpec):
 
 
 class MatchThreshold(_Table):
-    """At this cosine and above, `fmr_ppm` impostor comparisons in a million match."""
+    """At this comparison score and above, `fmr_ppm` impostor comparisons in a million match."""
 
     fmr_ppm: int = Field(ge=1, le=1_000_000)
-    cosine: float = Field(ge=-1, le=1)
+    score: float = Field(ge=-1, le=1)
 
 
 class EmbedderSpec(SquareSpec):
-    """The aligned face -> embedding. `match` goes from loose to strict."""
+    """The aligned face -> embedding. `match` goes from loose to strict.
 
-    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.EMBEDDING})
+    `cohort_nearest`: so many faces of the cohort, the nearest ones, tell how alike a face is to faces at large.
+    """
+
+    meanings: ClassVar[frozenset[Meaning]] = frozenset({Meaning.EMBEDDING, Meaning.COHORT})
 
     match: Annotated[tuple[MatchThreshold, ...], Field(min_length=1)]
+    cohort_nearest: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         self._demand(Meaning.EMBEDDING)
+        faces = self.columns(Meaning.COHORT)
+        if (self.cohort_nearest is None) is not (faces == 0) or (self.cohort_nearest or 0) > faces:
+            raise ValueError(
+                f"cohort_nearest is {self.cohort_nearest}, and the outputs hold {faces} column(s) of `cohort`: "
+                "give both, the first not above the second, or neither"
+            )
         for loose, strict in zip(self.match, self.match[1:], strict=False):
-            if not (strict.fmr_ppm < loose.fmr_ppm and strict.cosine >= loose.cosine):
-                raise ValueError("match must go from loose to strict: fmr_ppm falls, cosine does not")
+            if not (strict.fmr_ppm < loose.fmr_ppm and strict.score >= loose.score):
+                raise ValueError("match must go from loose to strict: fmr_ppm falls, score does not")
         return self
 
 
@@ -383,13 +394,13 @@ class Pack:
         return cls(manifest, hashlib.sha256(raw).digest(), contents)
 
     def match_threshold(self, fmr_ppm: int) -> float:
-        """The cosine for a false match rate of `fmr_ppm` per million: that entry, else the next stricter one.
+        """The score for a false match rate of `fmr_ppm` per million: that entry, else the next stricter one.
 
         PackError where the pack has none that is strict enough.
         """
         for entry in self.manifest.embedder.match:
             if entry.fmr_ppm <= fmr_ppm:
-                return entry.cosine
+                return entry.score
         raise PackError(
             f"the pack has no threshold for a false match rate of {fmr_ppm} in a million",
             todo=f"ask for {self.manifest.embedder.match[-1].fmr_ppm} or more, or install a stricter pack",

@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--det", type=Path, metavar="PNG", help="draw the DET curve of the pairs")
     parser.add_argument("--rounds", type=_at_least_one, default=300, help="bootstrap draws")
     parser.add_argument(
-        "--write-thresholds", action="store_true", help="put the cosines at these FARs into the pack's manifest"
+        "--write-thresholds", action="store_true", help="put the scores at these FARs into the pack's manifest"
     )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -99,11 +99,11 @@ def text(found: Figures) -> str:
         f"failures to acquire   {found.failures_to_acquire} of {found.captures:,} captures (counted as non-matches)",
         f"time a face           {found.ms_per_face:.1f} ms, detection and alignment included",
         f"accuracy, by folds    {_percent(found.accuracy) if found.accuracy else 'one fold: no other to learn from'}",
-        f"accuracy, one best    {100 * found.accuracy_best_threshold:.2f} % at cosine {found.best_threshold:.3f}",
+        f"accuracy, one best    {100 * found.accuracy_best_threshold:.2f} % at score {found.best_threshold:.3f}",
         f"EER                   {_percent(found.eer)}",
         f"impostors             {found.impostors:,}: all probes with all references of other subjects",
     ]
-    lines += [f"TAR at FAR {a.far:.0e}     {_percent(a.tar)} at cosine {a.threshold:.4f}" for a in found.at_far]
+    lines += [f"TAR at FAR {a.far:.0e}     {_percent(a.tar)} at score {a.threshold:.4f}" for a in found.at_far]
     lines.append(f"FTA                   {_percent(found.failure_to_acquire)} of captures, Clopper-Pearson")
     for at in found.at_pack:
         lines += _at_pack(at, found.impostors)
@@ -114,7 +114,7 @@ def text(found: Figures) -> str:
 
 
 def _at_pack(at: AtPack, impostors: int) -> tuple[str, str]:
-    fmr = f"{_percent(at.fmr, 4)} of {impostors:,} impostors at cosine {at.threshold:.4f}, the pack's"
+    fmr = f"{_percent(at.fmr, 4)} of {impostors:,} impostors at score {at.threshold:.4f}, the pack's"
     fnmr = "no genuine pair" if at.fnmr is None else f"{_percent(at.fnmr)} of {at.genuine:,} genuine pairs"
     return (
         f"FMR at {f'{at.fmr_ppm} ppm':<15}{fmr}{_few(at.false_matches)}",

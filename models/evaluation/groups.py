@@ -24,6 +24,7 @@ from edge.vision.pack import Pack
 from edge.vision.pipeline import Pipeline
 from models.evaluation import exact, report, table
 from models.evaluation.metrics import Estimate
+from models.evaluation.scores import all_scores
 
 AGES = ((18, 29), (30, 44), (45, 59), (60, 120))
 SEXES = {"0": "male", "1": "female"}
@@ -103,10 +104,10 @@ def capture(
 
 def figures(labels: list[Labelled], templates: list[Template | None], threshold: float, *, seed: int = 1) -> Report:
     """Every group within itself, beside all with all. VouchError where no face was found in any picture."""
-    given = [(row, t.vector) for row, t in zip(labels, templates, strict=True) if t is not None]
+    given = [(row, t) for row, t in zip(labels, templates, strict=True) if t is not None]
     if not given:
         raise VouchError("no face was found in any picture", todo="look at the pictures, or at the pack")
-    study = _Comparisons.of(np.stack([vector for _, vector in given]), threshold, np.random.default_rng(seed))
+    study = _Comparisons.of([template for _, template in given], threshold, np.random.default_rng(seed))
     everybody = study.within(np.arange(len(given)))
     failed = [t is None for t in templates]
     cells = [_cell("all", failed, everybody, everybody)]
@@ -114,7 +115,7 @@ def figures(labels: list[Labelled], templates: list[Template | None], threshold:
         mine = [f for row, f in zip(labels, failed, strict=True) if name in row.cells()]
         inside = study.within(np.flatnonzero([name in row.cells() for row, _ in given]))
         cells.append(_cell(name, mine, inside, everybody))
-    return Report(threshold, int(np.count_nonzero(study.scores > SAME_COSINE)), tuple(cells))
+    return Report(threshold, int(np.count_nonzero(study.one_person & np.isfinite(study.scores))), tuple(cells))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +132,25 @@ class _Comparisons:
     """All scores (each once: above the diagonal, -inf elsewhere), and pictures drawn with replacement."""
 
     scores: NDArray[np.float32]
+    one_person: NDArray[np.bool_]  # probably, so left out
     threshold: float
     draws: NDArray[np.int64]
 
     @staticmethod
-    def of(vectors: NDArray[np.float32], threshold: float, rng: np.random.Generator) -> _Comparisons:
-        count = len(vectors)
-        scores = (vectors @ vectors.T).astype(np.float32)
+    def of(templates: list[Template], threshold: float, rng: np.random.Generator) -> _Comparisons:
+        count, vectors = len(templates), np.stack([t.vector for t in templates])
+        scores = all_scores(templates, templates)
         scores[np.tril_indices(count)] = -np.inf
-        return _Comparisons(scores, threshold, rng.multinomial(count, np.full(count, 1 / count), size=ROUNDS))
+        return _Comparisons(
+            scores,
+            (vectors @ vectors.T) > SAME_COSINE,
+            threshold,
+            rng.multinomial(count, np.full(count, 1 / count), size=ROUNDS),
+        )
 
     def within(self, index: NDArray[np.intp]) -> _Within:
         part = self.scores[np.ix_(index, index)]
-        used = np.isfinite(part) & (part <= SAME_COSINE)
+        used = np.isfinite(part) & ~self.one_person[np.ix_(index, index)]
         rows, columns = np.nonzero(used & (part >= self.threshold))
         weights = self.draws[:, index].astype(np.float64)
         pairs = (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)) / 2
@@ -207,7 +214,7 @@ def main() -> int:
 def text(found: Report) -> str:
     """The figures as lines for people."""
     lines = [
-        f"at cosine {found.threshold:.3f}; {found.left_out} comparisons above {SAME_COSINE} left out as one person's",
+        f"at score {found.threshold:.3f}; {found.left_out} comparisons above {SAME_COSINE} left out as one person's",
         _HEAD,
     ]
     for cell in found.cells:

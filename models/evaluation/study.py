@@ -18,6 +18,7 @@ from edge.vision.pack import MatchThreshold
 from models.evaluation import conditions, exact, metrics, table
 from models.evaluation.conditions import Condition
 from models.evaluation.metrics import Estimate, Flags, Scores, Weights
+from models.evaluation.scores import all_scores
 
 FARS = (1e-2, 1e-3, 1e-4)
 # Of more impostor comparisons only the highest are kept. A draw of the bootstrap may leave the few highest of a small
@@ -58,7 +59,7 @@ class Captures:
 
 @dataclass(frozen=True, slots=True)
 class AtFar:
-    """True accept rate at one false accept rate, and the cosine threshold that gives it."""
+    """True accept rate at one false accept rate, and the threshold of the score that gives it."""
 
     far: float
     tar: Estimate
@@ -193,7 +194,7 @@ def figures(
     folds = np.array([p.fold for p in pairs], np.int64)
     first = np.array([number[p.a] for p in pairs], np.int64)
     second = np.array([number[p.b] for p in pairs], np.int64)
-    crosses = _Crosses.of(captures.probes, references, number, least=min((m.cosine for m in match), default=np.inf))
+    crosses = _Crosses.of(captures.probes, references, number, least=min((m.score for m in match), default=np.inf))
 
     def interval(figure: Callable[[Weights | None, Weights | None], float]) -> Estimate:
         def drawn_figure(drawn: Weights) -> float:
@@ -216,17 +217,15 @@ def figures(
 
     def at_pack(entry: MatchThreshold) -> AtPack:
         def fnmr(weights: Weights | None, _: Weights | None) -> float:
-            return 1 - metrics.match_rate(
-                scores[captured], entry.cosine, None if weights is None else weights[captured]
-            )
+            return 1 - metrics.match_rate(scores[captured], entry.score, None if weights is None else weights[captured])
 
         return AtPack(
             fmr_ppm=entry.fmr_ppm,
-            threshold=entry.cosine,
-            false_matches=int(np.count_nonzero(crosses.scores >= entry.cosine)),
-            fmr=interval(lambda _, drawn: crosses.match_rate(entry.cosine, drawn)),
+            threshold=entry.score,
+            false_matches=int(np.count_nonzero(crosses.scores >= entry.score)),
+            fmr=interval(lambda _, drawn: crosses.match_rate(entry.score, drawn)),
             genuine=int(np.count_nonzero(captured)),
-            false_non_matches=int(np.count_nonzero(scores[captured] < entry.cosine)),
+            false_non_matches=int(np.count_nonzero(scores[captured] < entry.score)),
             fnmr=interval(fnmr) if captured.any() else None,
         )
 
@@ -282,10 +281,10 @@ class _Crosses:
         *,
         least: float,
     ) -> _Crosses:
-        kept_p = [(number[n], t.vector) for n, t in probes.items() if t is not None]
-        kept_r = [(number[n], t.vector) for n, t in references.items() if t is not None]
+        kept_p = [(number[n], t) for n, t in probes.items() if t is not None]
+        kept_r = [(number[n], t) for n, t in references.items() if t is not None]
         subjects_p, subjects_r = np.array([s for s, _ in kept_p], np.int64), np.array([s for s, _ in kept_r], np.int64)
-        matrix = np.stack([v for _, v in kept_p]) @ np.stack([v for _, v in kept_r]).T
+        matrix = all_scores([t for _, t in kept_p], [t for _, t in kept_r])
         matrix[subjects_p[:, None] == subjects_r[None]] = -np.inf
         if references is probes:  # each comparison once
             matrix[np.tril_indices(len(matrix))] = -np.inf
@@ -297,7 +296,7 @@ class _Crosses:
             )
         if np.count_nonzero(compared) > _KEEP_ALL:
             # Twice the largest rate that is asked for, so that the bootstrap's draws find enough as well.
-            compared &= matrix >= min(least, np.quantile(matrix[compared], 1 - 2 * max(FARS)))
+            compared &= matrix >= min(least, float(np.quantile(matrix[compared], 1 - 2 * max(FARS))))
         rows, columns = np.nonzero(compared)
         order = np.argsort(-matrix[rows, columns], kind="stable")
         rows, columns = rows[order], columns[order]

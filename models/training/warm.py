@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from models.training.cohort import LAYER
 from models.training.export import Runner
 
 MODELS = {
@@ -143,6 +144,8 @@ def read(path: Path) -> list[Layer]:
     layers = []
     for op in interpreter._get_ops_details():  # noqa: SLF001  the order of execution is told nowhere else
         if op["op_name"] in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}:
+            if details[op["inputs"][1]]["name"] == LAYER.decode():
+                continue  # no layer of the module: cohort.py put it behind
             weight, bias = (_real(interpreter, details[index]) for index in op["inputs"][1:3])
             if op["op_name"] == "DEPTHWISE_CONV_2D":
                 weight = weight.transpose(3, 0, 1, 2)

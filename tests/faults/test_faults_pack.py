@@ -143,8 +143,8 @@ def test_a_manifest_that_lies_about_a_tensor_is_refused(pack, old, new, word):
         ('presence = "logit"', 'presence = "softmax"'),
         ('activation = "logit"', 'activation = "softmax"'),
         ("format = 1", "format = 2"),
-        ("{ fmr_ppm = 1000, cosine = 0.4 }", "{ fmr_ppm = 1000, cosine = 0.2 }"),
-        ("{ fmr_ppm = 100, cosine = 0.5 }", "{ fmr_ppm = 5000, cosine = 0.5 }"),
+        ("{ fmr_ppm = 1000, score = 0.4 }", "{ fmr_ppm = 1000, score = 0.2 }"),
+        ("{ fmr_ppm = 100, score = 0.5 }", "{ fmr_ppm = 5000, score = 0.5 }"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(pack, old, new):

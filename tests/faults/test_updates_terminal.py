@@ -250,7 +250,7 @@ def test_a_broken_pack_of_ones_own_is_refused_with_everything_that_is_wrong(plac
     text = text.replace('licence = "Apache-2.0"\n# One grid', "# One grid", 1)  # detector: licence
     text = text.replace("shape = [1, 276]", "shape = [1, 277]", 1)  # landmarks: shape
     text = text.replace('dtype = "int8"\ncolour = "rgb"', 'dtype = "float32"\ncolour = "rgb"', 3)  # types
-    text = text.replace("{ fmr_ppm = 100, cosine", "{ fmr_ppm = 100000, cosine", 1)  # thresholds
+    text = text.replace("{ fmr_ppm = 100, score", "{ fmr_ppm = 100000, score", 1)  # thresholds
     manifest.write_text(text)
     antispoof = bytearray((stick / "antispoof.tflite").read_bytes())
     antispoof[100] ^= 1

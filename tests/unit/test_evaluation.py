@@ -312,7 +312,7 @@ def test_of_few_impostors_all_are_kept_for_the_draws():
 
 def test_a_draw_of_one_subject_alone_has_no_impostors_and_no_say():
     pairs, captures = people(cosines_of(2, 0.2, 0.5))
-    found = study.figures(pairs, captures, match=(MatchThreshold(fmr_ppm=10_000, cosine=0.4),), rounds=50)
+    found = study.figures(pairs, captures, match=(MatchThreshold(fmr_ppm=10_000, score=0.4),), rounds=50)
     assert [(a.tar.low, a.tar.value, a.tar.high) for a in found.at_far] == [(0, 0, 0)] * 3
     assert found.at_pack[0].fmr == Estimate(1, 1, 1)
 
@@ -410,7 +410,7 @@ def test_the_packs_own_thresholds_are_judged_without_failed_captures():
     cosines[:2, 2:4] = cosines[2:4, :2] = 0.7
     pairs, captures = people(cosines)
     captures.probes["P014_1.jpg"] = None
-    match = MatchThreshold(fmr_ppm=10_000, cosine=0.4), MatchThreshold(fmr_ppm=100, cosine=0.6)
+    match = MatchThreshold(fmr_ppm=10_000, score=0.4), MatchThreshold(fmr_ppm=100, score=0.6)
     loose, strict = study.figures(pairs, captures, match=match, rounds=200).at_pack
     # 28 pictures of 14 subjects and one of the last, each comparison once.
     assert (loose.false_matches, loose.fmr.value) == (4, pytest.approx(4 / (29 * 28 / 2 - 14)))
@@ -423,7 +423,7 @@ def test_the_packs_own_thresholds_are_judged_without_failed_captures():
 def test_a_loose_pack_is_judged_by_all_impostors_however_many(monkeypatch):
     pairs, captures = people(cosines_of(10, 0.5, 0.1))
     monkeypatch.setattr(study, "_KEEP_ALL", 0)
-    (found,) = study.figures(pairs, captures, match=(MatchThreshold(fmr_ppm=10_000, cosine=0.0),), rounds=5).at_pack
+    (found,) = study.figures(pairs, captures, match=(MatchThreshold(fmr_ppm=10_000, score=0.0),), rounds=5).at_pack
     assert (found.false_matches, found.fmr.value) == (180, 1.0)
 
 
@@ -466,12 +466,12 @@ def test_the_command_prints_what_a_carrier_asks_for(evaluate, capsys):
     assert "pairs                 5 of 4 subjects\n" in said
     assert "failures to acquire   1 of 7 captures (counted as non-matches)\n" in said
     assert "impostors             12: all probes with all references of other subjects\n" in said
-    assert "TAR at FAR 1e-03     100.00 % [100.00, 100.00] at cosine " in said
+    assert "TAR at FAR 1e-03     100.00 % [100.00, 100.00] at score " in said
     entries = parse_manifest((DEFAULT_PACK / "pack.toml").read_bytes()).embedder.match
     for entry in entries:
         assert f"FMR at {entry.fmr_ppm} ppm " in said
         assert f"FNMR at {entry.fmr_ppm} ppm " in said
-        assert f"of 12 impostors at cosine {entry.cosine:.4f}, the pack's; insufficient data: 0 such errors\n" in said
+        assert f"of 12 impostors at score {entry.score:.4f}, the pack's; insufficient data: 0 such errors\n" in said
     assert "of 2 genuine pairs; insufficient data" in said
     assert "non-matches for accuracy, TAR and EER (genuine and impostor); in no FAR, FMR and FNMR" in said
 
@@ -550,7 +550,7 @@ def test_thresholds_are_written_rounded_up_and_nothing_else_changes(tmp_path):
     (tmp_path / "pack.toml").write_bytes(before)
     thresholds.write(tmp_path, RATES, 300_000, "300,000 comparisons")
     old, new = parse_manifest(before), parse_manifest((tmp_path / "pack.toml").read_bytes())
-    assert [(m.fmr_ppm, m.cosine) for m in new.embedder.match] == [(10_000, 0.211), (1000, 0.3), (100, 0.401)]
+    assert [(m.fmr_ppm, m.score) for m in new.embedder.match] == [(10_000, 0.211), (1000, 0.3), (100, 0.401)]
     assert new.model_copy(update={"embedder": old.embedder}) == old
     once = (tmp_path / "pack.toml").read_text()
     thresholds.write(tmp_path, RATES, 300_000, "300,000 comparisons")
@@ -798,9 +798,10 @@ def test_two_pictures_that_are_probably_of_one_person_are_left_out():
 def test_each_draw_takes_a_comparison_as_often_as_both_its_pictures():
     vectors = np.array([[1, 0, 0], [0.6, 0.8, 0], [0, 1, 0], [0, 0, 1]], np.float32)  # cosines 0.6, 0.8, else 0
     scores = vectors @ vectors.T
+    one_person = scores > groups.SAME_COSINE
     scores[np.tril_indices(4)] = -np.inf
     draws = np.array([[1, 2, 0, 1], [1, 1, 2, 0], [0, 0, 2, 2]])
-    within = groups._Comparisons(scores, 0.5, draws).within(np.arange(4))
+    within = groups._Comparisons(scores, one_person, 0.5, draws).within(np.arange(4))
     # The comparison of 0.8 is left out, so five of six count, of which one matches.
     assert within.fmr == 1 / 5
     pairs = np.array([2 * 1 + 2 * 1 + 1 * 1, 1 * 1 + 1 * 2 + 1 * 2, 2 * 2]) * 5 / 6

@@ -24,7 +24,7 @@ def spec(dtype="float32", colour="rgb", scale=(1.0, 1.0, 1.0), offset=(0.0, 0.0,
                     "holds": [{"meaning": "embedding", "count": 3}],
                 }
             ],
-            "match": [{"fmr_ppm": 1000, "cosine": 0.4}],
+            "match": [{"fmr_ppm": 1000, "score": 0.4}],
         }
     )
 
