@@ -52,7 +52,7 @@ def test_a_recording_holds_no_template(tmp_path):
     save(path, SCENARIO, TERMINAL, played)
     head, _, lines = path.read_text().partition("\n")
     assert set(json.loads(head)) == {
-        *("scenario", "policy", "match_threshold", "outcome", "reasons", "likeness", "templates"),
+        *("scenario", "policy", "match_threshold", "outcome", "reasons", "likeness", "cohort", "templates"),
     }
     assert "template" not in lines
     vector = ", ".join(f"{value:.4f}" for value in REFERENCE.vector[:3])
