@@ -44,7 +44,8 @@ OWN = tomllib.loads((DEFAULT_PACK / "pack.toml").read_text(encoding="utf-8"))["v
 def blind(folder: Path) -> Path:
     """A pack that is whole and whose embedder takes everybody for everybody."""
     variant(folder, "9.9")
-    (folder / "embedder.tflite").write_bytes(build(112, 112, [Output((1, 128), bias=np.ones(128))]))
+    answers = [Output((1, 128), bias=np.ones(128)), Output((1, 128))]  # a direction; nothing in common with the cohort
+    (folder / "embedder.tflite").write_bytes(build(112, 112, answers))
     manifest = folder / "pack.toml"
     before, after = manifest.read_text().split("[embedder]\n")
     manifest.write_text(before + "[embedder]\n" + after.replace('dtype = "int8"', 'dtype = "float32"'))
