@@ -20,8 +20,8 @@ from edge.drivers.camera import Image
 
 _COARSE_STEPS = 3  # halvings between fine and coarse
 # Fine detail against coarse, per pixel, of a lens that hardly draws (0) and of a sharp one (100). With the simulator's
-# camera, faces and the printed target: a lens with a spread of 0.6 px gives 86 and more, 1 px 78 to 84, 1.5 px 53 to
-# 64, 2 px 37 to 52, 3 px 19 to 44. In the dark at full gain what is left of the noise flatters it.
+# camera, faces and the printed target: a lens with a spread of 0.6 px gives 100, 1 px 74 to 88, 1.5 px 51 to 65, 2 px
+# 36 to 49, 3 px 23 to 36. In the dark at full gain what is left of the noise flatters it.
 _RATIO_NONE, _RATIO_FULL = 0.001, 0.1
 # Coarse detail below this (grey levels squared) is a bare wall or the dark: there is nothing to be sharp.
 _STRUCTURE_MIN = 4.0
@@ -89,7 +89,8 @@ def _noise(grey: Grey, edges: Grey, before: Grey | None) -> float:
 
 
 def _laplacian(grey: Grey) -> Grey:
-    return cast("Grey", cv2.Laplacian(grey, cv2.CV_32F, ksize=1))
+    """Without the outermost pixels: there the picture is continued as in a mirror, which makes an edge of any slope."""
+    return cast("Grey", cv2.Laplacian(grey, cv2.CV_32F, ksize=1)[1:-1, 1:-1])
 
 
 def _energy(values: Grey) -> float:

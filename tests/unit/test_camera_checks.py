@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from edge.config import DEFAULT_PACK, CameraSettings
@@ -78,6 +79,15 @@ def test_a_blurred_lens_fails_in_focus_and_nowhere_else(held_target, looks) -> N
     assert found[Name.FOCUS].verdict is Verdict.FAIL
     assert found[Name.LIGHT].verdict is Verdict.PASS
     assert found[Name.EXPOSURE].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("left", range(40, 76, 5))
+def test_what_the_area_cuts_through_is_no_fine_detail(left) -> None:
+    """A face's box cuts through hair and neck: before, each such slope counted as an edge of one pixel."""
+    coarse = np.random.default_rng(1).uniform(0, 255, (24, 32)).astype(np.float32)
+    soft = cv2.GaussianBlur(cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC), (0, 0), 5)
+    image = cv2.cvtColor(np.clip(soft, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    assert FocusMeter().measure(image, (left, 60, 115, 147)) < 15
 
 
 @pytest.mark.timeout(300)
