@@ -15,7 +15,7 @@ import cbor2
 
 from edge.errors import IpcError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PAYLOAD_LIMIT = 4096  # the smallest message limit among the brokers that we must serve
 FRAME_LIMIT = PAYLOAD_LIMIT + 256
 _HEADER = struct.Struct(">I")
