@@ -148,9 +148,9 @@ def rotate_signing_key(pki: CarrierPki) -> TrustRecord:
     key = KeyFile(pki.next_signing_key).public_key
     if record.keys[0] != key:  # else an earlier call came so far and no further
         record = TrustRecord(record.version + 1, (key, former.public_key), record.grace_days)
-        durable.write(pki.trust, build_trust(record, root), 0o644)
-    durable.write(pki.signing_public_key, public_pem(key), 0o644)
-    durable.write(pki.folder / f"signing-{former.key_id.hex()}.key.pem", pki.signing_key.read_bytes(), 0o600)
+        durable.write(pki.trust, build_trust(record, root), durable.PUBLIC)
+    durable.write(pki.signing_public_key, public_pem(key), durable.PUBLIC)
+    durable.write(pki.folder / f"signing-{former.key_id.hex()}.key.pem", pki.signing_key.read_bytes(), durable.SECRET)
     pki.next_signing_key.replace(pki.signing_key)
     return record
 
@@ -272,8 +272,13 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
 
 
 def _new_key(path: Path) -> EllipticCurvePrivateKey:
-    """A new P-256 key, written so that nobody else may ever read it, not even for a moment."""
+    """A new P-256 key, written so that nobody else may ever read it, not even for a moment.
+
+    ProvisioningError where there is one: a carrier's keys are never replaced by accident.
+    """
+    if path.exists():
+        raise ProvisioningError(f"{path} exists", todo="use it, or name an empty folder")
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    durable.write(path, pem, 0o600)
+    durable.write(path, pem, durable.SECRET)
     return key

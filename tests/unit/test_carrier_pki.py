@@ -54,6 +54,15 @@ def test_a_folder_with_keys_is_never_overwritten(tmp_path):
     assert open_pki(tmp_path) == pki
 
 
+def test_a_folder_that_lost_its_ca_keeps_its_keys(tmp_path):
+    pki = create_pki(tmp_path, now=NOW)
+    pki.ca.unlink()
+    keys = {path: path.read_bytes() for path in tmp_path.glob("*.key.pem")}
+    with pytest.raises(ProvisioningError, match="exists"):
+        create_pki(tmp_path, now=NOW)
+    assert {path: path.read_bytes() for path in keys} == keys
+
+
 def test_an_incomplete_folder_is_refused_and_the_missing_file_named(tmp_path):
     pki = create_pki(tmp_path, now=NOW)
     pki.signing_key.unlink()
