@@ -40,11 +40,11 @@ def test_a_frame_while_tracking_keeps_its_budget_of_6_ms(frame_ms):
     assert frame_ms[0] < 2 * 6.0
 
 
-def test_a_template_costs_no_more_than_a_few_frames(frame_ms):
-    """Beside a frame of the same run, not in milliseconds: without int8 dot products a processor needs five times as
-    long for it, and as much longer for a frame. With them a template is 1.2 frames, without 1.6.
+def test_a_template_costs_less_than_two_frames(frame_ms):
+    """Beside a frame of the same run: a processor without int8 dot products cannot keep 2.5 ms. Seen there:
+    13.1 ms beside a frame of 8.1. With them a frame takes 2.0 to 2.4 ms, and this is less than 2 x 2.5.
     """
-    assert frame_ms[1] < 3 * frame_ms[0]
+    assert frame_ms[1] < 2 * frame_ms[0]
 
 
 def test_a_decision_and_opening_the_pack_keep_their_budgets(picture):
