@@ -27,7 +27,8 @@ def compare(probe: Template, reference: Template) -> float:
     """Comparison score, -2..2, higher is more alike. ValueError where models differ.
 
     The cosine, less what both faces have in common with faces at large: a young woman's is near to more strangers' than
-    an old man's, and would match more of them (adaptive cohort normalisation, Auckenthaler et al. 2000, means alone).
+    an old man's, and would match more of them. (Cohort normalisation: Auckenthaler et al. 2000; by the nearest of the
+    cohort: Sturim and Reynolds 2005. Here by means alone.)
     """
     if probe.model != reference.model or probe.vector.shape != reference.vector.shape:
         msg = "templates of different models cannot be compared"

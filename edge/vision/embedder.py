@@ -33,8 +33,8 @@ class Embedder:
         # A face and its mirror image are one person: the mean of both answers loses part of the noise of each
         # (LFW folds 1 to 5, 1,000 pairs: 90.7 % alone, 91.3 % with the mirror image).
         cv2.flip(aligned, 1, dst=self._mirrored)
-        sides = [self._answer(aligned), self._answer(self._mirrored)]
-        vector, cohort = self._unit(*(np.sum(part, axis=0) for part in zip(*sides, strict=True)))
+        (one, near_one), (other, near_other) = self._answer(aligned), self._answer(self._mirrored)
+        vector, cohort = self._unit(one + other, near_one + near_other)
         nearest = np.sort(cohort)[-self._spec.cohort_nearest :] if self._spec.cohort_nearest else np.zeros(1)
         return Template(vector, self._spec.sha256, float(nearest.mean()))
 

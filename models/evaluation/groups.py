@@ -213,8 +213,9 @@ def main() -> int:
 
 def text(found: Report) -> str:
     """The figures as lines for people."""
+    left_out = f"{found.left_out} comparisons above a cosine of {SAME_COSINE}"
     lines = [
-        f"at score {found.threshold:.3f}; {found.left_out} comparisons above {SAME_COSINE} left out as one person's",
+        f"at score {found.threshold:.3f}; {left_out} left out as one person's",
         _HEAD,
     ]
     for cell in found.cells:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge import durable
 from edge.errors import CaptureError
-from edge.vision.pack import MANIFEST_NAME, EmbedderSpec, Meaning, Pack, Role, parse_manifest
+from edge.vision.pack import MANIFEST_NAME, EmbedderSpec, Manifest, Meaning, Pack, Role, parse_manifest
 from edge.vision.pipeline import Pipeline
 
 COUNT = 1000  # pictures of a source
@@ -31,9 +31,8 @@ MEASURED_ON = "utk-adults"  # by models.evaluation.groups
 LAYER = b"cohort"  # name of the weights
 
 
-def pipeline_of(folder: Path) -> Pipeline:
+def pipeline_of(folder: Path, manifest: Manifest) -> Pipeline:
     """The pack's, whether or not its embedder has a cohort already; files need not be sealed."""
-    manifest = parse_manifest((folder / MANIFEST_NAME).read_bytes())
     bare = manifest.model_copy(update={"embedder": without_cohort(manifest.embedder)})
     return Pipeline(Pack(bare, bytes(32), {role: (folder / bare.spec(role).file).read_bytes() for role in Role}))
 
@@ -142,11 +141,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    pipeline, rng = pipeline_of(given.pack), np.random.default_rng(given.seed)
+    manifest = parse_manifest((given.pack / MANIFEST_NAME).read_bytes())
+    pipeline, rng = pipeline_of(given.pack, manifest), np.random.default_rng(given.seed)
     sources = sorted(path for path in (given.data / "faces/train").glob(f"{given.only}*") if path.is_dir())
     found = [templates(pipeline, path, rng) for path in sources if not given.without or given.without not in path.name]
     faces = centres(np.concatenate([np.stack(some) for some in found if some]), CENTRES, given.seed)
-    file = given.pack / parse_manifest((given.pack / MANIFEST_NAME).read_bytes()).embedder.file
+    file = given.pack / manifest.embedder.file
     durable.write(file, with_cohort(file.read_bytes(), faces), durable.PUBLIC)
     print(f"{file}: {CENTRES} middles of {sum(map(len, found))} faces from {len(found)} sources")
 
